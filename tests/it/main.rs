@@ -1,0 +1,11 @@
+//! All integration tests, as one binary.
+
+mod architecture;
+mod cli;
+mod formats;
+mod kernel;
+mod learn;
+mod readers;
+mod reports;
+mod scenarios;
+mod support;

@@ -1,0 +1,1 @@
+//! readers: to be filled.
