@@ -3,10 +3,15 @@
 //! Reading order: [`program`] compiles a model, `des` runs it, `verdict` judges a run against its fault-free twin, `simulate` is one
 //! run and `sweep` thousands of them.
 
-pub mod program;
 mod des;
+pub mod program;
+pub mod run;
+pub mod sweep;
+mod verdict;
 
 pub use program::Program;
+pub use run::{Finished, Prepared, RunOptions, RunResult};
+pub use sweep::{Progress, SweepNotes, SweepOptions, series, sweep};
 
 use thiserror::Error;
 
@@ -19,6 +24,9 @@ pub enum SimError {
     /// The scenario does not fit the model.
     #[error("the scenario cannot be run: {0}")]
     Scenario(String),
+    /// No threads could be started.
+    #[error("cannot start the threads of a sweep: {0}")]
+    Threads(String),
     /// The horizon lies beyond what the clock of a run can hold.
     #[error("a run can last at most {max_s} s, not {wanted_s} s")]
     Horizon {

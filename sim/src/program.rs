@@ -212,7 +212,6 @@ pub(crate) struct TopicP {
     pub(crate) node: u32,
     /// The delivery's call.
     pub(crate) delivery: u32,
-    pub(crate) site: u32,
     pub(crate) concurrency: u32,
     pub(crate) capacity: u32,
     pub(crate) redelivery_delay: u64,
@@ -370,7 +369,6 @@ impl<'a> Compiler<'a> {
             self.tables.topics.push(TopicP {
                 node: self.node_of_topic(i),
                 delivery,
-                site: topic.site,
                 concurrency: topic.concurrency.value.max(1),
                 capacity: limit(topic.capacity),
                 redelivery_delay: topic.redelivery_delay.value.as_nanos(),

@@ -364,10 +364,6 @@ impl State {
         }
     }
 
-    /// Requests, calls and messages in progress: bounds the memory of a state.
-    pub(crate) fn in_progress(&self) -> usize {
-        self.execs.len() + self.calls.len() + self.messages.len()
-    }
 
     /// Restricts what a fault's chance decides to its own draws.
     fn fault_draw(key: Key, fault: u32, chance: Chance) -> bool {

@@ -113,6 +113,9 @@ pub(crate) struct Recorder {
     warm_up: u64,
     counting: bool,
     nodes: Vec<NodeNow>,
+    entries: usize,
+    impact_buckets: std::ops::Range<usize>,
+    impact: Vec<Histogram>,
     edges_now: Vec<EdgeStep>,
     system_now: SystemStep,
     /// `steps[bucket * nodes + node]`.
@@ -152,6 +155,9 @@ impl Recorder {
             warm_up: 0,
             counting: true,
             nodes: vec![node; p.nodes.len()],
+            entries: p.entries.len(),
+            impact_buckets: 0..0,
+            impact: Vec::new(),
             edges_now: vec![EdgeStep::default(); p.edges.len()],
             system_now: SystemStep::default(),
             steps: Vec::new(),
@@ -169,14 +175,27 @@ impl Recorder {
         }
     }
 
-    /// Totals count from `warm_up` on; `series` keeps edges bucket by bucket, `details` each edge's latencies.
-    pub(crate) fn configure(&mut self, warm_up: u64, series: bool, details: bool) {
+    /// Totals count from `warm_up` on; `series` keeps edges bucket by bucket.
+    pub(crate) fn configure(&mut self, warm_up: u64, series: bool) {
         self.warm_up = warm_up;
         self.counting = warm_up == 0;
         self.series = series;
-        if details {
-            self.totals = vec![EdgeTotals::default(); self.edges_now.len()];
-        }
+    }
+
+    /// Each edge's calls are counted with their latencies.
+    pub(crate) fn watch_details(&mut self) {
+        self.totals = vec![EdgeTotals::default(); self.edges_now.len()];
+    }
+
+    /// The latencies of nodes in these buckets are kept together, for [`Recorder::impact`].
+    pub(crate) fn watch_impact(&mut self, buckets: std::ops::Range<usize>) {
+        self.impact_buckets = buckets;
+        self.impact = vec![Histogram::default(); self.entries];
+    }
+
+    /// An entry's latencies in the buckets that were asked for.
+    pub(crate) fn impact(&self, entry: usize) -> Option<&Histogram> {
+        self.impact.get(entry)
     }
 
     /// The warm-up is over at `now`.
@@ -213,10 +232,6 @@ impl Recorder {
         (&n.total, n.errors, n.ended)
     }
 
-    /// Nodes, for indexing `steps`.
-    pub(crate) fn node_count(&self) -> usize {
-        self.nodes.len()
-    }
 
     /// Edges, for indexing `edges`.
     pub(crate) fn edge_count(&self) -> usize {
@@ -241,6 +256,11 @@ impl Recorder {
                 if counts {
                     node.total.add(latency);
                 }
+            }
+            if let Some(impact) = self.impact.get_mut(i)
+                && self.impact_buckets.contains(&closing)
+            {
+                node.latencies[slot].iter().for_each(|&latency| impact.add(latency));
             }
             if counts {
                 node.errors += u64::from(node.step.errors);

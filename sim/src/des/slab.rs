@@ -31,10 +31,6 @@ impl<T: Copy> Slab<T> {
         self.free.push(slot);
     }
 
-    /// Things in it.
-    pub(crate) fn len(&self) -> usize {
-        self.items.len() - self.free.len()
-    }
 
     /// Numbers ever in use: every thing's number is below.
     pub(crate) fn slots(&self) -> u32 {
