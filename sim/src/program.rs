@@ -450,10 +450,7 @@ impl<'a> Compiler<'a> {
     fn lookup(&mut self, caller: &str, lookup: &Lookup) -> Result<StepP, SimError> {
         let cache = self.model.services.get_index_of(&lookup.cache.to.service);
         let Some(cache) = cache.filter(|&i| self.model.services[i].cache.is_some()) else {
-            return Err(SimError::Model(format!(
-                "{caller} looks up in {:?}, which has no `cache`",
-                lookup.cache.to.service
-            )));
+            return Err(SimError::Model(format!("{caller} looks up in {:?}, which has no `cache`", lookup.cache.to.service)));
         };
         let ask = self.call(caller, &lookup.cache)?;
         let origin = self.call(caller, &lookup.origin)?;
@@ -515,8 +512,7 @@ impl<'a> Compiler<'a> {
         };
         let caller = self.model.services.get(from);
         let callers = caller.map_or(1, |s| s.replicas.value.max(1));
-        let from_node =
-            self.tables.nodes.iter().position(|n| n.name == from).expect("callers are entries, services or topics");
+        let from_node = self.tables.nodes.iter().position(|n| n.name == from).expect("callers are entries, services or topics");
         let max_wait = retry.max.map_or(u64::MAX >> 2, |max| max.value.as_nanos());
         let compiled = EdgeP {
             inner: self.tables.nodes[from_node].kind != NodeKind::Entry,

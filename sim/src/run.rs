@@ -305,7 +305,8 @@ impl Finished {
         let p = &*self.program.0;
         let r = &self.recorder;
         let buckets = r.system.len();
-        let ms = |bucket: u16| if bucket == NO_P99 { 0.0 } else { (models::metrics::bucket_middle_ns(bucket) as f64 / 1e6) as f32 };
+        let ms =
+            |bucket: u16| if bucket == NO_P99 { 0.0 } else { (models::metrics::bucket_middle_ns(bucket) as f64 / 1e6) as f32 };
         let nodes = p.nodes.iter().enumerate().map(|(n, node)| {
             let steps = || (0..buckets).map(move |b| r.step(b, n));
             let kind = match node.kind {

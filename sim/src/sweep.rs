@@ -141,13 +141,7 @@ pub fn series(program: &Program, scenario: &Scenario, options: &RunOptions) -> R
 }
 
 fn run_options(options: &SweepOptions, seed: u64) -> RunOptions {
-    RunOptions {
-        seed,
-        horizon: options.horizon,
-        warm_up: options.warm_up,
-        series: false,
-        max_events: options.max_events,
-    }
+    RunOptions { seed, horizon: options.horizon, warm_up: options.warm_up, series: false, max_events: options.max_events }
 }
 
 /// The fault-free runs of one seed: by load, with copies from where faults begin.
@@ -163,7 +157,13 @@ struct Twin {
 }
 
 impl Twins {
-    fn new(program: &Program, scenarios: &[Scenario], plans: &[Arc<FaultPlan>], options: &RunOptions, stop: &AtomicBool) -> Twins {
+    fn new(
+        program: &Program,
+        scenarios: &[Scenario],
+        plans: &[Arc<FaultPlan>],
+        options: &RunOptions,
+        stop: &AtomicBool,
+    ) -> Twins {
         let mut starts: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::from([(1f64.to_bits(), BTreeSet::new())]);
         for (scenario, plan) in scenarios.iter().zip(plans) {
             let start = plan.start.map_or(0, |t| t.as_nanos());

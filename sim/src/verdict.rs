@@ -87,7 +87,14 @@ struct Found {
 }
 
 /// Looks for [`BREACH_WINDOWS`] successive bad windows that lie wholly in `from..to` (buckets).
-fn breach(windows: &Windows, from: usize, to: usize, normal: impl Fn(usize) -> Normal, p99_factor: f64, least_errors: f64) -> Found {
+fn breach(
+    windows: &Windows,
+    from: usize,
+    to: usize,
+    normal: impl Fn(usize) -> Normal,
+    p99_factor: f64,
+    least_errors: f64,
+) -> Found {
     let mut found = Found::default();
     let (mut bad, mut bad_errors, mut bad_p99) = (0, 0, 0);
     for last in from + windows.buckets - 1..to {
@@ -146,10 +153,7 @@ pub(crate) struct Case<'a> {
 pub(crate) fn window_of(plan: &FaultPlan, finished: &crate::run::RunOptions) -> (usize, usize) {
     let bucket = |ns: u64| ns.div_ceil(BUCKET_NS) as usize;
     let warm = finished.warm_up.as_nanos();
-    (
-        bucket(plan.start.map_or(warm, |t| t.as_nanos())),
-        bucket(plan.clear.map_or(warm, |t| t.as_nanos())),
-    )
+    (bucket(plan.start.map_or(warm, |t| t.as_nanos())), bucket(plan.clear.map_or(warm, |t| t.as_nanos())))
 }
 
 /// Judges a run. `token` names it.
@@ -208,8 +212,7 @@ pub(crate) fn judge(case: &Case, token: String) -> RunRecord {
         };
         entries.iter().map(peak).fold(0.0, f64::max)
     };
-    let baseline_p99 =
-        entries.iter().map(|&n| twin.recorder.node_totals(n).0.quantile_ms(990)).fold(0.0, f64::max);
+    let baseline_p99 = entries.iter().map(|&n| twin.recorder.node_totals(n).0.quantile_ms(990)).fold(0.0, f64::max);
     let (queue_node, queue_peak) = deepest_queue(run, start, end);
     let (_, twin_queue) = deepest_queue(twin, start, end);
     RunRecord {
@@ -232,7 +235,10 @@ pub(crate) fn judge(case: &Case, token: String) -> RunRecord {
         metastable,
         recovery_s: recovery.map(|first| seconds(first) - seconds(clear)),
         breaches,
-        error_rate: Peak { peak: peak_error_rate(run, &entries, start, end), baseline: peak_error_rate(twin, &entries, start, end) },
+        error_rate: Peak {
+            peak: peak_error_rate(run, &entries, start, end),
+            baseline: peak_error_rate(twin, &entries, start, end),
+        },
         p99_ms: Peak { peak: peak_p99(run), baseline: baseline_p99 },
         retry_amplification_peak: amplification_peak(run, start, end),
         retry_amplification_mean: amplification(run, start, end).unwrap_or(1.0),

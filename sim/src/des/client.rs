@@ -232,7 +232,9 @@ impl State {
         (call.key, call.probe) = (key, false);
         let call = *call;
         let again = call.attempt > 0 || matches!(call.parent, Parent::Message(_)) && call.repetition > 0;
-        if call.attempt == 0 && let Some(budget) = &edge.budget {
+        if call.attempt == 0
+            && let Some(budget) = &edge.budget
+        {
             let client = &mut self.clients[call.client as usize];
             client.tokens = (client.tokens + budget.per_first).min(budget.cap);
         }
@@ -465,8 +467,17 @@ impl State {
                     let (key, line) = (call.parent_key, call.parent_line);
                     let nobody = Parent::Nobody;
                     self.open_call(
-                        p, nobody, lookup.fill, key, line, call.repetition, call.repetition + 1, call.request, Role::Fill,
-                        call.cache_key, NONE,
+                        p,
+                        nobody,
+                        lookup.fill,
+                        key,
+                        line,
+                        call.repetition,
+                        call.repetition + 1,
+                        call.request,
+                        Role::Fill,
+                        call.cache_key,
+                        NONE,
                     );
                 }
             }
@@ -562,7 +573,9 @@ impl State {
 
     pub(super) fn abandon_call(&mut self, p: &Tables, c: u32) {
         let call = self.calls[c];
-        if call.probe && let Some(breaker) = &mut self.clients[call.client as usize].breaker {
+        if call.probe
+            && let Some(breaker) = &mut self.clients[call.client as usize].breaker
+        {
             breaker.probe_lost();
         }
         self.close_call(c);

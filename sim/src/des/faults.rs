@@ -284,7 +284,11 @@ impl State {
     }
 
     /// The faults that are on at a place, with their numbers.
-    fn on<'a>(&'a self, plan: &'a FaultPlan, here: impl Fn(&Places) -> bool + 'a) -> impl Iterator<Item = (u32, &'a FaultKind)> + 'a {
+    fn on<'a>(
+        &'a self,
+        plan: &'a FaultPlan,
+        here: impl Fn(&Places) -> bool + 'a,
+    ) -> impl Iterator<Item = (u32, &'a FaultKind)> + 'a {
         let on = plan.faults.iter().enumerate().filter(move |(i, fault)| self.effects.on[*i] && here(&fault.places));
         on.map(|(i, fault)| (i as u32, &fault.kind))
     }
@@ -344,18 +348,12 @@ impl State {
         for (fault, kind) in self.on(plan, move |places| matches!(places, Places::Topic(here) if *here == t)) {
             effect.active = true;
             match *kind {
-                FaultKind::Delay { add, jitter } => effect.holds.push(Hold {
-                    fault,
-                    chance: Chance::ALWAYS,
-                    add: add.as_nanos(),
-                    jitter: jitter.as_nanos(),
-                }),
-                FaultKind::Reorder { probability, within } => effect.holds.push(Hold {
-                    fault,
-                    chance: Chance::of(probability),
-                    add: 0,
-                    jitter: within.as_nanos(),
-                }),
+                FaultKind::Delay { add, jitter } => {
+                    effect.holds.push(Hold { fault, chance: Chance::ALWAYS, add: add.as_nanos(), jitter: jitter.as_nanos() })
+                }
+                FaultKind::Reorder { probability, within } => {
+                    effect.holds.push(Hold { fault, chance: Chance::of(probability), add: 0, jitter: within.as_nanos() })
+                }
                 FaultKind::ConsumerStall => effect.stalled = true,
                 _ => {}
             }

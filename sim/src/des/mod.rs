@@ -28,9 +28,7 @@ use queue::{Event, EventQueue, Kind};
 use slab::Slab;
 
 pub(crate) use faults::FaultPlan;
-pub(crate) use recorder::{
-    BUCKET_NS, FAILED, NO_P99, Recorder, UNFINISHED, WIDE_BUCKETS, WINDOW_BUCKETS,
-};
+pub(crate) use recorder::{BUCKET_NS, FAILED, NO_P99, Recorder, UNFINISHED, WIDE_BUCKETS, WINDOW_BUCKETS};
 
 /// Marks the numbers of requests that a surge added.
 pub(crate) const SURGE: u32 = 1 << 31;
@@ -363,7 +361,6 @@ impl State {
             }
         }
     }
-
 
     /// Restricts what a fault's chance decides to its own draws.
     fn fault_draw(key: Key, fault: u32, chance: Chance) -> bool {

@@ -232,7 +232,6 @@ impl Recorder {
         (&n.total, n.errors, n.ended)
     }
 
-
     /// Edges, for indexing `edges`.
     pub(crate) fn edge_count(&self) -> usize {
         self.edges_now.len()
@@ -341,7 +340,9 @@ impl Recorder {
         if self.series {
             self.edges_now[edge as usize].failures += 1;
         }
-        if self.counting && let Some(totals) = self.totals.get_mut(edge as usize) {
+        if self.counting
+            && let Some(totals) = self.totals.get_mut(edge as usize)
+        {
             totals.causes[cause as usize] += 1;
         }
     }
@@ -349,7 +350,9 @@ impl Recorder {
     /// A call, all its tries together, is over.
     #[inline]
     pub(crate) fn call_ended(&mut self, edge: u32, latency: u64, attempt: u16, failed: bool) {
-        if self.counting && let Some(totals) = self.totals.get_mut(edge as usize) {
+        if self.counting
+            && let Some(totals) = self.totals.get_mut(edge as usize)
+        {
             totals.requests += 1;
             totals.attempts += u64::from(attempt) + 1;
             totals.errors += u64::from(failed);
@@ -433,7 +436,6 @@ impl Recorder {
 
     /// Whether it did. Those that a surge added always did.
     pub(crate) fn was_touched(&self, number: u32) -> bool {
-        number & super::SURGE != 0
-            || self.touched.get(number as usize / 64).is_some_and(|word| word & (1 << (number % 64)) != 0)
+        number & super::SURGE != 0 || self.touched.get(number as usize / 64).is_some_and(|word| word & (1 << (number % 64)) != 0)
     }
 }

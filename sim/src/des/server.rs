@@ -177,8 +177,7 @@ impl State {
         };
         let s = &p.sites[site as usize];
         let bits = exec.line.draw(Purpose::Times, s.site);
-        let repetitions =
-            s.times.iter().find(|&&(_, upto)| bits <= upto).or(s.times.last()).map_or(1, |&(count, _)| count);
+        let repetitions = s.times.iter().find(|&&(_, upto)| bits <= upto).or(s.times.last()).map_or(1, |&(count, _)| count);
         if repetitions == 0 {
             return;
         }
@@ -317,7 +316,9 @@ impl State {
         let service = &p.services[exec.service as usize];
         self.note(if failure.is_some() { Mark::Failed } else { Mark::Answered }, service.node, exec.key);
         let mut hit = false;
-        if failure.is_none() && let Some(contents) = &mut self.contents[exec.service as usize] {
+        if failure.is_none()
+            && let Some(contents) = &mut self.contents[exec.service as usize]
+        {
             match exec.role {
                 Role::Ask => hit = contents.ask(exec.cache_key),
                 Role::Fill => contents.store(exec.cache_key),

@@ -31,7 +31,6 @@ impl<T: Copy> Slab<T> {
         self.free.push(slot);
     }
 
-
     /// Numbers ever in use: every thing's number is below.
     pub(crate) fn slots(&self) -> u32 {
         self.items.len() as u32
