@@ -5,6 +5,7 @@ mod cli;
 mod formats;
 mod kernel;
 mod learn;
+mod peers;
 mod readers;
 mod reports;
 mod scenarios;

@@ -74,7 +74,8 @@ pub(crate) struct Context<'a> {
 
 impl<'a> Context<'a> {
     pub fn new(model: &'a Model, analysis: &'a Analysis) -> Context<'a> {
-        let (mut from, mut into): (BTreeMap<&str, Vec<&Boundary>>, BTreeMap<&str, Vec<&Boundary>>) = Default::default();
+        let mut from: BTreeMap<&str, Vec<&Boundary>> = BTreeMap::new();
+        let mut into: BTreeMap<&str, Vec<&Boundary>> = BTreeMap::new();
         for boundary in &analysis.boundaries {
             from.entry(&boundary.edge.from).or_default().push(boundary);
             into.entry(&boundary.edge.to).or_default().push(boundary);
