@@ -71,7 +71,12 @@ impl<'a> Checker<'a> {
     fn model(&mut self) {
         let model = self.model;
         if model.workload.is_empty() && !self.partial {
-            self.add("/workload", "no entry", "at least one entry", "write workload: { users: { to: s.op, open: { rate: 80/s } } }");
+            self.add(
+                "/workload",
+                "no entry",
+                "at least one entry",
+                "write workload: { users: { to: s.op, open: { rate: 80/s } } }",
+            );
         }
         for (name, entry) in &model.workload {
             let place = format!("/workload/{}", pointer_step(name));
@@ -146,7 +151,12 @@ impl<'a> Checker<'a> {
     fn step(&mut self, place: &str, step: &Step, in_parallel: bool) {
         match step {
             Step::Work(_) | Step::Parallel { .. } if in_parallel => {
-                self.add(place, "work or parallel inside parallel", "call, lookup or publish as a branch", "call a service instead");
+                self.add(
+                    place,
+                    "work or parallel inside parallel",
+                    "call, lookup or publish as a branch",
+                    "call a service instead",
+                );
             }
             Step::Work(work) => self.work(&format!("{place}/work"), work),
             Step::Call(call) => self.call(&format!("{place}/call"), call),

@@ -46,9 +46,9 @@ fn settle(param: ParamMut<'_>, u: f64) {
         ParamMut::Real(real) => set(real, |[low, high]| between(low, high, u)),
         ParamMut::Count(count) => set(count, |[low, high]| whole_between(low, high, u)),
         ParamMut::Limit(limit) => set(limit, |[low, high]| limit_between(low, high, u)),
-        ParamMut::Time(time) => set(time, |[low, high]| {
-            Nanos::from_nanos(between(low.as_nanos() as f64, high.as_nanos() as f64, u).round() as u64)
-        }),
+        ParamMut::Time(time) => {
+            set(time, |[low, high]| Nanos::from_nanos(between(low.as_nanos() as f64, high.as_nanos() as f64, u).round() as u64))
+        }
         ParamMut::Work(work) => {
             if let Some([low, high]) = work.scale_range {
                 work.dist = scaled(&work.dist, between(low, high, u));
@@ -145,7 +145,8 @@ services:
         let unbounded = worlds.iter().filter(|w| w.services["s"].queue.value == Limit::Unlimited).count();
         assert!((150..=250).contains(&unbounded), "{unbounded} of 400 unbounded");
         // Uniform on 0..0.4, a share.
-        let mean = worlds.iter().filter_map(|w| w.services["s"].operations["op"].error_rate).map(|p| p.value).sum::<f64>() / 400.0;
+        let mean =
+            worlds.iter().filter_map(|w| w.services["s"].operations["op"].error_rate).map(|p| p.value).sum::<f64>() / 400.0;
         assert!((mean - 0.2).abs() < 5.0 * 0.4 / 12f64.sqrt() / 20.0, "mean error rate {mean}");
     }
 

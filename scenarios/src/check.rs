@@ -66,9 +66,10 @@ enum Where {
 
 fn strikes(kind: &FaultKind) -> Where {
     match kind {
-        FaultKind::Latency { .. } | FaultKind::ConnectionDrop { .. } | FaultKind::BlackHole | FaultKind::AggressiveRetries { .. } => {
-            Where::Edge
-        }
+        FaultKind::Latency { .. }
+        | FaultKind::ConnectionDrop { .. }
+        | FaultKind::BlackHole
+        | FaultKind::AggressiveRetries { .. } => Where::Edge,
         FaultKind::Errors { .. } | FaultKind::Slow { .. } | FaultKind::WorkersLost { .. } => Where::Service,
         FaultKind::Crash { .. } => Where::ServiceOrTopic,
         FaultKind::Surge { .. } => Where::Entry,
@@ -111,7 +112,12 @@ impl Checker<'_> {
         if let Some(load) = scenario.load
             && !(load > 0.0 && load <= MAX_FACTOR)
         {
-            self.add(&format!("{place}/load"), load.to_string(), format!("a factor above 0, at most {MAX_FACTOR}"), "1 is the load as it is");
+            self.add(
+                &format!("{place}/load"),
+                load.to_string(),
+                format!("a factor above 0, at most {MAX_FACTOR}"),
+                "1 is the load as it is",
+            );
         }
         for (i, fault) in scenario.faults.iter().enumerate() {
             let place = format!("{place}/faults/{i}");

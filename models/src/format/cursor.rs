@@ -28,13 +28,7 @@ impl Mistakes {
     }
 
     /// A mistake at `at` whose `found` is something else than the value there.
-    pub fn add_found(
-        &mut self,
-        at: &Cursor<'_>,
-        found: impl Into<String>,
-        expected: impl Into<String>,
-        help: impl Into<String>,
-    ) {
+    pub fn add_found(&mut self, at: &Cursor<'_>, found: impl Into<String>, expected: impl Into<String>, help: impl Into<String>) {
         self.list.push(InputError {
             file: self.file.clone(),
             line: Some(at.line),

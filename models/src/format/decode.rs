@@ -12,9 +12,9 @@ use std::collections::BTreeSet;
 use indexmap::IndexMap;
 
 use crate::error::InputErrors;
-use crate::format::read_version;
 use crate::format::cursor::{Cursor, Fields, Mistakes, PARAM, Shape};
 use crate::format::doc::{Node, Value};
+use crate::format::read_version;
 use crate::names::OperationNames;
 use crate::param::{Limit, Param};
 use crate::system::*;
@@ -70,8 +70,7 @@ pub(super) const SERVICE: Shape = Shape {
 };
 pub(super) const CACHE: Shape = Shape { name: "cache", keys: &["capacity", "keys", "zipf"] };
 const OPERATION: Shape = Shape { name: "operation", keys: &["error_rate", "paths", "observed"] };
-const OBSERVED: Shape =
-    Shape { name: "observed", keys: &["calls", "per_s", "error_rate", "mean_ms", "p50_ms", "p99_ms"] };
+const OBSERVED: Shape = Shape { name: "observed", keys: &["calls", "per_s", "error_rate", "mean_ms", "p50_ms", "p99_ms"] };
 pub(super) const EDGE: Shape = Shape { name: "edge", keys: &["latency", "timeout", "retry", "breaker", "observed"] };
 const RETRY: Shape = Shape { name: "retry", keys: &["attempts", "backoff", "factor", "max", "jitter", "on", "budget"] };
 const BUDGET: Shape = Shape { name: "budget", keys: &["ratio", "min_per_s", "cap", "initial"] };
@@ -99,12 +98,8 @@ pub(super) mod words {
     ];
     pub const JITTER: &[(&str, Jitter)] =
         &[("none", Jitter::None), ("full", Jitter::Full), ("equal", Jitter::Equal), ("decorrelated", Jitter::Decorrelated)];
-    pub const CAUSE: &[(&str, Cause)] = &[
-        ("error", Cause::Error),
-        ("overload", Cause::Overload),
-        ("timeout", Cause::Timeout),
-        ("connection", Cause::Connection),
-    ];
+    pub const CAUSE: &[(&str, Cause)] =
+        &[("error", Cause::Error), ("overload", Cause::Overload), ("timeout", Cause::Timeout), ("connection", Cause::Connection)];
 }
 
 /// The model that a document describes.
@@ -157,9 +152,12 @@ impl Decoder {
             model.learned = self.learned(&at).or(model.learned.take());
         }
         self.each(fields.get("workload"), &mut model.workload, |name| Some(name.into()), Self::entry);
-        self.each(fields.get("services"), &mut model.services, |name| Some(name.into()), |d, at, base| {
-            Some(d.service(at, base.unwrap_or_default()))
-        });
+        self.each(
+            fields.get("services"),
+            &mut model.services,
+            |name| Some(name.into()),
+            |d, at, base| Some(d.service(at, base.unwrap_or_default())),
+        );
         self.each(fields.get("topics"), &mut model.topics, |name| Some(name.into()), Self::topic);
         self.each(fields.get("edges"), &mut model.edges, EdgeName::parse, |d, at, base| {
             Some(d.edge(at, base.unwrap_or_default()))
@@ -324,9 +322,12 @@ impl Decoder {
         self.set(&fields, "cancel_on_disconnect", &mut service.cancel_on_disconnect, Cursor::boolean);
         self.set_or_none(&fields, "cache", &mut service.cache, Self::cache);
         let operations = fields.get("operations");
-        self.each(operations, &mut service.operations, |name| Some(name.into()), |d, at, base| {
-            Some(d.operation(at, base.unwrap_or_default()))
-        });
+        self.each(
+            operations,
+            &mut service.operations,
+            |name| Some(name.into()),
+            |d, at, base| Some(d.operation(at, base.unwrap_or_default())),
+        );
         self.set_or_none(&fields, "observed", &mut service.observed, Self::observed);
         service
     }
@@ -343,9 +344,7 @@ impl Decoder {
 
     fn operation(&mut self, at: &Cursor<'_>, mut operation: Operation) -> Operation {
         let Some(fields) = at.fields(&OPERATION, &mut self.mistakes) else { return operation };
-        self.set_or_none(&fields, "error_rate", &mut operation.error_rate, |d, at, _| {
-            at.param(&mut d.mistakes, Cursor::share)
-        });
+        self.set_or_none(&fields, "error_rate", &mut operation.error_rate, |d, at, _| at.param(&mut d.mistakes, Cursor::share));
         if let Some(paths) = fields.get("paths").and_then(|at| at.items(&mut self.mistakes)) {
             operation.paths = paths.iter().filter_map(|at| self.path(at)).collect();
         }

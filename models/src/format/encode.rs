@@ -108,9 +108,7 @@ fn learned(learned: &Learned) -> Yaml {
     entries.add("traces", Yaml::bare(learned.traces));
     entries.add("spans", Yaml::bare(learned.spans));
     entries.add("seconds", Yaml::bare(learned.seconds));
-    entries.add_unless_default("notes", &learned.notes, &Vec::new(), |notes| {
-        Yaml::Block(notes.iter().map(Yaml::text).collect())
-    });
+    entries.add_unless_default("notes", &learned.notes, &Vec::new(), |notes| Yaml::Block(notes.iter().map(Yaml::text).collect()));
     entries.block()
 }
 
@@ -360,7 +358,9 @@ mod tests {
 
     #[test]
     fn percentages_lose_nothing() {
-        for (probability, text) in [(0.0, "0"), (1.0, "100"), (0.5, "50"), (0.999, "99.9"), (0.001, "0.1"), (0.07, "7"), (1e-7, "0.00001")] {
+        for (probability, text) in
+            [(0.0, "0"), (1.0, "100"), (0.5, "50"), (0.999, "99.9"), (0.001, "0.1"), (0.07, "7"), (1e-7, "0.00001")]
+        {
             assert_eq!(percent(probability), text);
         }
         for n in 0..=10_000 {

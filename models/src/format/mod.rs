@@ -21,7 +21,6 @@ pub use decode::SHAPES;
 pub use encode::write_model;
 pub use overlay::{Contradiction, Overlay, read_overlay};
 
-
 /// JSON Schema (2020-12) of a model file.
 pub const MODEL_SCHEMA: &str = include_str!("../../schema/model.schema.json");
 

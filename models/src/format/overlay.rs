@@ -91,12 +91,11 @@ impl Overlay {
     /// Workers of one replica, by service, where the overlay bounds them.
     pub fn known_workers(&self) -> BTreeMap<String, u32> {
         let mut m = Mistakes::new(&self.name);
-        let known = self.section("services").into_iter().filter_map(|(name, at)| {
-            match workers(&at.key("workers")?, &mut m)?.value {
+        let known =
+            self.section("services").into_iter().filter_map(|(name, at)| match workers(&at.key("workers")?, &mut m)?.value {
                 Limit::Of(n) => Some((name.to_owned(), n)),
                 Limit::Unlimited => None,
-            }
-        });
+            });
         known.collect()
     }
 
@@ -131,12 +130,7 @@ impl Overlay {
 /// Takes out of `next` what an overlay brought in but nobody described: services and operations without paths, edges of nobody.
 fn drop_unknown(before: &Model, next: &mut Model, unusable: &mut Vec<InputError>) {
     let mut refuse = |place: String, found: &str, expected: &str| {
-        unusable.push(InputError {
-            place: Some(place),
-            found: found.into(),
-            expected: expected.into(),
-            ..InputError::default()
-        });
+        unusable.push(InputError { place: Some(place), found: found.into(), expected: expected.into(), ..InputError::default() });
     };
     for (name, service) in &mut next.services {
         let old = before.services.get(name);
@@ -180,7 +174,8 @@ struct Shown {
 
 impl Shown {
     fn new<T: Copy>(param: &Param<T>, number: impl Fn(T) -> f64, text: impl Fn(T) -> String) -> Self {
-        let range_text = param.range.map_or(String::new(), |[low, high]| format!(", 90 % interval {} to {}", text(low), text(high)));
+        let range_text =
+            param.range.map_or(String::new(), |[low, high]| format!(", 90 % interval {} to {}", text(low), text(high)));
         Shown {
             value: number(param.value),
             range: param.range.map(|range| range.map(number)),

@@ -234,12 +234,15 @@ mod tests {
                 steps:
                   - { value: 3, source: inferred }
             none: []
-        "#]].assert_eq(&root.render());
+        "#]]
+        .assert_eq(&root.render());
     }
 
     #[test]
     fn every_text_reads_back() {
-        for text in ["", "a", "GET /x/{id}", "yes", "3", "1e3", "- a", "a: b", "a #b", " a", "a\nb", "\"", "\\", "é", "\u{1f600}", "#"] {
+        for text in
+            ["", "a", "GET /x/{id}", "yes", "3", "1e3", "- a", "a: b", "a #b", " a", "a\nb", "\"", "\\", "é", "\u{1f600}", "#"]
+        {
             let root = Yaml::BlockMap(vec![
                 (text.into(), Yaml::text(text)),
                 ("flow".into(), Yaml::FlowMap(vec![(text.into(), Yaml::text(text))])),
@@ -247,7 +250,10 @@ mod tests {
             let read = doc::parse("m", root.render().as_bytes()).expect(text);
             for map in [&read, read.get("flow").expect("flow")] {
                 let found = map.get(text).map(doc::Node::shown);
-                let want = [doc::Value::Scalar { text: text.into(), plain: true }, doc::Value::Scalar { text: text.into(), plain: false }];
+                let want = [
+                    doc::Value::Scalar { text: text.into(), plain: true },
+                    doc::Value::Scalar { text: text.into(), plain: false },
+                ];
                 let want = want.map(|value| Some(doc::Node { line: 0, value }.shown()));
                 assert!(want.contains(&found), "{text:?}: {found:?}");
             }

@@ -71,7 +71,9 @@ pub(super) fn kind(fault: &Fields<'_>, m: &mut Mistakes) -> Option<FaultKind> {
             let (add, jitter) = magnitude.add_and_jitter()?;
             Some(FaultKind::Latency { add, jitter })
         }
-        "connection_drop" => Some(FaultKind::ConnectionDrop { probability: magnitude.need("probability", "0.2", Cursor::share)? }),
+        "connection_drop" => {
+            Some(FaultKind::ConnectionDrop { probability: magnitude.need("probability", "0.2", Cursor::share)? })
+        }
         "black_hole" => Some(FaultKind::BlackHole),
         "retries" => {
             let attempts = magnitude.need("attempts", "8", Cursor::count);

@@ -11,8 +11,7 @@ use crate::units::Nanos;
 
 pub const PATH: Shape = Shape { name: "path", keys: &["weight", "steps"] };
 pub const STEP: Shape = Shape { name: "step", keys: &["work", "call", "parallel", "lookup", "publish"] };
-pub const WORK: Shape =
-    Shape { name: "work", keys: &["constant", "exponential", "lognormal", "quantiles", "source", "range"] };
+pub const WORK: Shape = Shape { name: "work", keys: &["constant", "exponential", "lognormal", "quantiles", "source", "range"] };
 pub const LOGNORMAL: Shape = Shape { name: "lognormal", keys: &["p50", "p99"] };
 pub const CALL: Shape = Shape { name: "call", keys: &["to", "site", "times", "on_failure", "wait", "fallback"] };
 pub const OPERATION_NAME: Shape = Shape { name: "operation_name", keys: &["service", "operation"] };
