@@ -302,7 +302,7 @@ mod tests {
         let error = LiveOutcomes::parse("live.json", b"{\"scenarios\": [\n {\"runs\": []}]}").expect_err("the id is missing");
         expect_test::expect![[r#"
             error: live.json:2
-              found:    missing field `id` at line 2 column 12
+              found:    missing field `id` at line 2 column 13
               expected: live outcomes as JSON: a list of scenarios, each with id and runs
               help:     write {"scenarios": [{"id": "slow-b", "runs": [{"excess_failed_fraction": 0.06, "breached": ["b"]}]}]}"#]]
         .assert_eq(&error.to_string());

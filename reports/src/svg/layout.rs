@@ -78,7 +78,8 @@ fn with_nodes(nodes: usize, edges: &[(usize, usize)]) -> DiGraph<(), ()> {
     (0..nodes).for_each(|_| {
         graph.add_node(());
     });
-    for &(from, to) in edges {
+    // petgraph walks a node's edges from the last added to the first; the search shall meet them as they are given.
+    for &(from, to) in edges.iter().rev() {
         graph.add_edge(NodeIndex::new(from), NodeIndex::new(to), ());
     }
     graph
