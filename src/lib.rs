@@ -4,6 +4,7 @@
 //! paths), [`work`] (a sweep with progress, Ctrl-C and resumption), [`show`] (stderr and tables), [`exit`] (codes), [`demo`].
 
 pub mod args;
+pub mod clock;
 pub mod commands;
 pub mod demo;
 pub mod exit;
