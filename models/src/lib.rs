@@ -2,7 +2,10 @@
 
 pub mod dist;
 pub mod error;
+pub mod metrics;
 pub mod param;
+pub mod rng;
 pub mod system;
+pub mod table;
 pub mod trace;
 pub mod units;
