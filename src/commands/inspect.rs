@@ -1,0 +1,1 @@
+//! `inspect`: what a model holds, or what traces say, as tables.
