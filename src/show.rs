@@ -60,12 +60,13 @@ pub struct Progress {
 /// Progress without a terminal.
 struct Plain {
     began: Instant,
+    before: u64,
     said: Mutex<Instant>,
 }
 
 impl Progress {
-    /// Progress through `total` of `what` (a plural, such as `runs`).
-    pub fn new(total: u64, what: &'static str) -> Self {
+    /// Progress through `total` of `what` (a plural, such as `runs`), of which `done` were done before.
+    pub fn new(total: u64, done: u64, what: &'static str) -> Self {
         let terminal = io::stderr().is_terminal();
         let target = if terminal { ProgressDrawTarget::stderr_with_hz(4) } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(total), target);
@@ -73,8 +74,10 @@ impl Progress {
             .expect("the template is well-formed");
         bar.set_style(style);
         bar.set_prefix(what);
+        bar.set_position(done);
+        bar.reset_eta();
         let now = Instant::now();
-        Progress { bar, plain: (!terminal).then(|| Plain { began: now, said: Mutex::new(now) }), what }
+        Progress { bar, plain: (!terminal).then(|| Plain { began: now, before: done, said: Mutex::new(now) }), what }
     }
 
     /// `done` of the total are done.
@@ -87,8 +90,8 @@ impl Progress {
         }
         *said = Instant::now();
         let (total, seconds) = (self.bar.length().unwrap_or(done), plain.began.elapsed().as_secs_f64());
-        let rate = done as f64 / seconds;
-        let left = if done > 0 { format!(", about {:.0} s left", (total.saturating_sub(done)) as f64 / rate) } else { String::new() };
+        let rate = done.saturating_sub(plain.before) as f64 / seconds;
+        let left = if rate > 0.0 { format!(", about {:.0} s left", (total.saturating_sub(done)) as f64 / rate) } else { String::new() };
         note(format_args!("{done}/{total} {}, {rate:.1}/s{left}", self.what));
     }
 

@@ -69,11 +69,11 @@ pub fn sweep(dir: &OutputDir, model: &Model, batches: &[Batch], effort: &Effort)
         show::note(format_args!("{}: {} of {} runs are finished already", dir.path().display(), done.len(), jobs.len()));
     }
     dir.write(output::SETTINGS, |out| Ok(serde_json::to_writer_pretty(out, &settings)?))?;
+    let resumed = done.len() as u64;
     let kept = in_order(batches, &seeds, &naming, &done);
     let mut runs = dir.start_runs(&kept)?;
 
-    let progress = Progress::new(jobs.len() as u64, "runs");
-    let resumed = done.len() as u64;
+    let progress = Progress::new(jobs.len() as u64, resumed, "runs");
     let mut finished_before = resumed;
     let mut broken = None;
     for batch in batches {

@@ -38,12 +38,17 @@ pub fn act(args: &Run) -> Result<(), Failure> {
         let recorded = inputs::checked_scenarios(demo::SCENARIOS.0, demo::SCENARIOS.1, &model)?;
         batches.push(Batch { scenarios: recorded, horizon: demo::HORIZON, warm_up: demo::WARM_UP });
     }
-    let mut scenarios = args.add.as_deref().map_or(Ok(Vec::new()), |path| inputs::scenarios(path, &model))?;
-    let given = scenarios.len() + batches.iter().map(|batch| batch.scenarios.len()).sum::<usize>();
-    let proposed = propose(&model, args.scenarios.saturating_sub(given), args.effort.horizon, args.effort.warmup)?;
-    scenarios.extend(proposed);
-    batches.push(Batch { scenarios, horizon: args.effort.horizon, warm_up: args.effort.warmup });
-    let scenarios = all_with_unique_ids(&batches, args.add.as_deref())?;
+    let added = args.add.as_deref().map_or(Ok(Vec::new()), |path| inputs::scenarios(path, &model))?;
+    batches.push(Batch { scenarios: added, horizon: args.effort.horizon, warm_up: args.effort.warmup });
+    let mut scenarios = all_with_unique_ids(&batches, args.add.as_deref())?;
+    let given = scenarios.len();
+    // As many more as are asked for, without those that a file from `suggest` or the demo already gave.
+    let wanted = args.scenarios.saturating_sub(given);
+    let mut proposed = propose(&model, wanted + given, args.effort.horizon, args.effort.warmup)?;
+    proposed.retain(|new| scenarios.iter().all(|old| old.id != new.id && (old.faults != new.faults || old.load() != new.load())));
+    proposed.truncate(wanted);
+    scenarios.extend(proposed.iter().cloned());
+    batches.last_mut().expect("the batch of the added ones").scenarios.extend(proposed);
     show::note(format_args!("{} scenarios ({given} given, {} proposed) x {} seeds", scenarios.len(), scenarios.len() - given, args.effort.seeds));
 
     dir.write(output::MODEL, |out| out.write_all(write_model(&model).as_bytes()))?;
@@ -76,7 +81,7 @@ fn all_with_unique_ids(batches: &[Batch], added: Option<&Path>) -> Result<Vec<Sc
         None => Ok(scenarios),
         Some(twice) => Err(Failure::refused(
             added.map_or_else(|| "scenarios".to_owned(), inputs::name),
-            format_args!("ids that no other scenario has; {} is also the id of a recorded or proposed one", twice.id),
+            format_args!("ids that no other scenario has; {} is also one of the demo's", twice.id),
             "give the scenario another id",
         )),
     }

@@ -4,7 +4,8 @@ use models::system::Model;
 use models::units::{Nanos, SimTime};
 use scenarios::format::write_scenarios;
 use scenarios::scenario::Scenario;
-use scenarios::{GenerateOptions, analyse, generate};
+use scenarios::analyse::analyse;
+use scenarios::generate::{GenerateOptions, generate};
 use serde_json::json;
 
 use crate::args::Suggest;
