@@ -86,3 +86,9 @@ impl From<InputErrors> for Failure {
         Failure::Refused(errors.to_string())
     }
 }
+
+impl From<sim::SimError> for Failure {
+    fn from(error: sim::SimError) -> Self {
+        Failure::Refused(format!("error: {error}"))
+    }
+}

@@ -11,7 +11,6 @@ use models::error::{InputError, InputErrors};
 use models::format::{Overlay, read_model, read_overlay};
 use models::system::Model;
 use models::trace::{ReadOptions, Reader, TraceSet};
-use reports::LiveOutcomes;
 use scenarios::check::check;
 use scenarios::format::read_scenarios;
 use scenarios::scenario::Scenario;
@@ -97,11 +96,6 @@ pub fn checked_scenarios(name: &str, bytes: &[u8], model: &Model) -> Result<Vec<
     if errors.is_empty() { Ok(scenarios) } else { Err(InputErrors(errors).into()) }
 }
 
-/// Reads what live experiments showed.
-pub fn live_outcomes(path: &Path) -> Result<LiveOutcomes, Failure> {
-    Ok(LiveOutcomes::parse(&name(path), &bytes(path)?)?)
-}
-
 /// Whether one path of a command that takes both is a model rather than traces: a file whose first key is one of a model's.
 pub fn looks_like_a_model(path: &Path) -> bool {
     if is_stdin(path) || path.is_dir() {
@@ -113,6 +107,14 @@ pub fn looks_like_a_model(path: &Path) -> bool {
     let first = text.lines().map(str::trim).find(|line| !matches!(line.chars().next(), None | Some('#' | '%')) && *line != "---" && *line != "{");
     let key = first.and_then(|line| line.trim_start_matches('{').trim().split(':').next()).map(|key| key.trim_matches(['"', '\'', ' ']));
     read.is_ok() && key.is_some_and(|key| ["version", "workload", "services", "edges", "topics", "learned"].contains(&key))
+}
+
+/// A file's name and its content.
+pub type Named = (String, Vec<u8>);
+
+/// The whole of a file, with its name.
+pub fn named(path: &Path) -> Result<Named, Failure> {
+    Ok((name(path), bytes(path)?))
 }
 
 /// The whole of a file, or of standard input (`-`).

@@ -22,7 +22,7 @@ pub fn act(args: &Rank) -> Result<(), Failure> {
     let scenarios = read_scenarios(&inputs::name(&path), &inputs::bytes(&path)?)?;
     let kept = args.dir.join(output::LIVE);
     let live = args.live.clone().or_else(|| kept.is_file().then_some(kept));
-    let live = live.as_deref().map(inputs::bytes).transpose()?;
+    let live = live.as_deref().map(inputs::named).transpose()?;
     let dir = OutputDir::create(&args.dir)?;
     report::write(&dir, &Subject { model: &model, scenarios: &scenarios, records: &records, live }, args.json)
 }

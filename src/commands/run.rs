@@ -13,7 +13,7 @@ use crate::commands::report::{self, Subject};
 use crate::commands::suggest::propose;
 use crate::demo;
 use crate::exit::Failure;
-use crate::inputs::{self, Input};
+use crate::inputs::{self, Input, Named};
 use crate::output::{self, OutputDir};
 use crate::show;
 use crate::work::{self, Batch};
@@ -22,7 +22,7 @@ use crate::work::{self, Batch};
 struct Start {
     input: Input,
     known: Option<Overlay>,
-    live: Option<Vec<u8>>,
+    live: Option<Named>,
 }
 
 /// Learns, proposes, runs, reports.
@@ -61,7 +61,7 @@ pub fn act(args: &Run) -> Result<(), Failure> {
 fn own_start(args: &Run) -> Result<Start, Failure> {
     // The cheap files first: a mistake in one of them should not wait for gigabytes of traces.
     let known = args.input.reading.with.as_deref().map(inputs::overlay).transpose()?;
-    let live = args.live.as_deref().map(inputs::bytes).transpose()?;
+    let live = args.live.as_deref().map(inputs::named).transpose()?;
     Ok(Start { input: inputs::traces(&args.input.traces, args.input.reading.strict)?, known, live })
 }
 
@@ -69,7 +69,7 @@ fn demo_start(args: &Run) -> Result<Start, Failure> {
     show::note("no traces were named: this is the demo, a small ticket shop that was recorded, and really hurt in twelve ways");
     let (name, bytes) = demo::KNOWN;
     let known = args.input.reading.with.as_deref().map_or_else(|| Ok(read_overlay(name, bytes)?), inputs::overlay)?;
-    let live = args.live.as_deref().map_or_else(|| Ok(demo::OUTCOMES.1.to_vec()), inputs::bytes)?;
+    let live = args.live.as_deref().map_or_else(|| Ok((demo::OUTCOMES.0.to_owned(), demo::OUTCOMES.1.to_vec())), inputs::named)?;
     Ok(Start { input: inputs::demo_traces()?, known: Some(known), live: Some(live) })
 }
 

@@ -1,5 +1,6 @@
 //! `simulate`: one run, with its numbers.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use models::system::Model;
@@ -41,4 +42,46 @@ fn pick(path: &Path, id: Option<&str>, model: &Model) -> Result<Scenario, Failur
 fn list(ids: &[String]) -> String {
     let shown = ids.iter().take(12).map(String::as_str).collect::<Vec<_>>().join(", ");
     if ids.len() > 12 { format!("{shown} and {} more", ids.len() - 12) } else { shown }
+}
+
+fn as_json(result: &RunResult) -> Value {
+    let mut value = json!({
+        "digest": format!("{:016x}", result.digest),
+        "requests": result.requests,
+        "events": result.events,
+        "truncated": result.truncated,
+        "cpu_seconds": result.cpu_seconds,
+        "entries": result.entries,
+        "boundaries": result.boundaries,
+        "services": result.services,
+    });
+    if let Some(series) = &result.series {
+        value["series"] = json!(series);
+    }
+    value
+}
+
+fn as_text(result: &RunResult) -> String {
+    let mut text = format!(
+        "{} requests, {} events in {:.2} s of CPU time; digest {:016x}\n",
+        result.requests, result.events, result.cpu_seconds, result.digest
+    );
+    if result.truncated {
+        text += "The run was ended early: it used up its budget of events.\n";
+    }
+    let mut calls = Table::new(&["as the caller saw it", ">requests", ">attempts", ">errors", ">error rate", ">mean ms", ">p50 ms", ">p99 ms"]);
+    for (name, c) in result.entries.iter().chain(&result.boundaries) {
+        let numbers = [c.error_rate * 100.0, c.mean_ms, c.p50_ms, c.p99_ms];
+        let mut row = vec![name.clone(), c.requests.to_string(), c.attempts.to_string(), c.errors.to_string()];
+        row.push(format!("{:.2} %", numbers[0]));
+        row.extend(numbers[1..].iter().map(|ms| format!("{ms:.2}")));
+        calls.row(row);
+    }
+    let mut services = Table::new(&["service", ">utilisation", ">mean wait ms", ">mean in system", ">queue peak"]);
+    for (name, s) in &result.services {
+        let utilisation = format!("{:.1} %", s.utilisation * 100.0);
+        services.row(vec![name.clone(), utilisation, format!("{:.2}", s.mean_wait_ms), format!("{:.2}", s.mean_in_system), s.queue_peak.to_string()]);
+    }
+    let _ = write!(text, "\n{calls}\n{services}");
+    text
 }

@@ -15,7 +15,7 @@ pub fn act(args: &Sweep) -> Result<(), Failure> {
     let dir = OutputDir::create(&args.output)?;
     let model = inputs::model(&args.model)?;
     let scenarios = inputs::scenarios(&args.scenarios, &model)?;
-    let live = args.live.as_deref().map(inputs::bytes).transpose()?;
+    let live = args.live.as_deref().map(inputs::named).transpose()?;
     dir.write(output::MODEL, |out| out.write_all(write_model(&model).as_bytes()))?;
     dir.write(output::SCENARIOS, |out| out.write_all(write_scenarios(&scenarios).as_bytes()))?;
     let batch = Batch { scenarios: scenarios.clone(), horizon: args.effort.horizon, warm_up: args.effort.warmup };
