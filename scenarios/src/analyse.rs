@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use models::param::Limit;
+use models::param::{Limit, Source};
 use models::system::{Edge, EdgeName, Mode, Model, Observed, ObservedEdge, Retry};
 use models::units::Nanos;
 use petgraph::algo::{dominators, tarjan_scc};
@@ -155,6 +155,8 @@ pub struct NodeEvidence {
     pub erlangs: f64,
     /// Workers of all replicas (deliveries at once of a topic); `None` if unlimited.
     pub workers: Option<f64>,
+    /// Where the number of workers is from: an assumed one makes an assumed utilisation.
+    pub workers_source: Source,
     /// Erlangs / workers; `None` if unlimited. Above 1 it cannot keep up.
     pub utilisation: Option<f64>,
     /// Whether a request holds its worker while it waits for callees.
@@ -375,6 +377,7 @@ fn node_evidence(model: &Model, flow: &Flow, graph: &Graph, node: usize, users_p
         measured: seen.is_some(),
         erlangs: at.erlangs,
         workers,
+        workers_source: service.map(|s| s.workers.source).or(topic.map(|t| t.concurrency.source)).unwrap_or_default(),
         utilisation: workers.map(|workers| if workers > 0.0 { at.erlangs / workers } else { f64::INFINITY }),
         blocking: service.is_some_and(|service| service.mode == Mode::Blocking),
         callers: flow.edges.keys().filter(|(_, to)| *to == node).count(),

@@ -315,10 +315,28 @@ fn why_says_the_numbers() {
     expect("surge-user-x3", "mailq is busy at 53 % of its 6 deliveries at once; 3 times the load makes that 159 %");
     expect("errors-payment-30pct", "35 % of user requests need it");
     expect("crash-cache", "if every question missed it would be 68 %");
+    expect("errors-payment-30pct", "leave 30 % of its calls failed after 1 try");
     for scenario in &set {
         assert!(scenario.why.chars().any(|c| c.is_ascii_digit()), "{}: {}", scenario.id, scenario.why);
         assert!(!scenario.why.contains("NaN") && !scenario.why.contains("inf"), "{}: {}", scenario.id, scenario.why);
     }
+}
+
+#[test]
+fn why_says_what_was_measured_and_what_is_guessed() {
+    let mut model = shop();
+    model.services["seatdb"].workers = Param::assumed(Limit::Of(2), [Limit::Of(1), Limit::Of(64)]);
+    let seen =
+        ObservedEdge { calls: 1_000, attempts: 1_250, errors: 250, p50_ms: 40.0, p99_ms: 400.0, ..ObservedEdge::default() };
+    model.edges[&EdgeName::new("seats", "seatdb")].observed = Some(seen);
+    let set = suggest(&model, 1_000);
+    let why = |id: &str| set.iter().find(|s| s.id == id).unwrap_or_else(|| panic!("{id}")).why.as_str();
+    assert!(why("slow-seatdb-x2").contains("of its 2 workers (assumed)"), "{}", why("slow-seatdb-x2"));
+    let late = why("latency-seats-seatdb-290ms");
+    assert!(
+        late.starts_with("seats calls seatdb 25 times per second (p50 40 ms, p99 400 ms, 20 % fail, its errors stand out at"),
+        "{late}"
+    );
 }
 
 #[test]

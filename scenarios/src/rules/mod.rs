@@ -12,6 +12,7 @@ mod topics;
 
 use std::collections::BTreeMap;
 
+use models::param::Source;
 use models::system::Model;
 use models::units::Nanos;
 
@@ -239,7 +240,12 @@ fn load_words(node: &NodeEvidence) -> String {
             } else {
                 count(workers, "worker")
             };
-            format!("{} is busy at {} of its {}", node.name, percent(utilisation), of)
+            let guess = match node.workers_source {
+                Source::Assumed => " (assumed)",
+                Source::Inferred => " (inferred)",
+                Source::Observed | Source::Declared => "",
+            };
+            format!("{} is busy at {} of its {of}{guess}", node.name, percent(utilisation))
         }
         _ => format!("{} has no limit of workers", node.name),
     }

@@ -103,19 +103,19 @@ pub(crate) fn slow_at_peak(context: &Context) -> Vec<Idea> {
                 let slow = (node(&callee.name), FaultKind::Slow { factor: 2.0 });
                 ideas.push(Idea::new(level(b.score * (0.4 + 0.8 * busy.min(1.0)), rank), vec![slow, more.clone()], why));
             }
-            let late = between(b);
+            let add = half_the_timeout(b);
             let why = format!(
-                "{} calls {} {} times per second and waits {}; {} make {} a second of it at {} times the load from {}",
+                "{} calls {} {} times per second and waits {}; {add} more keeps {} more of these calls under way, with {} times the load from {} {}",
                 b.edge.from,
                 b.edge.to,
                 number(b.calls_per_s),
                 limit(b),
-                super::id_part(&late.0, &late.1),
-                number(b.calls_per_s * surge),
+                number(b.calls_per_s * add.as_secs_f64()),
                 number(surge),
                 entry.name,
+                number(b.calls_per_s * surge * add.as_secs_f64()),
             );
-            ideas.push(Idea::new(level(b.score * 0.8, rank + 1), vec![late, more], why));
+            ideas.push(Idea::new(level(b.score * 0.8, rank + 1), vec![between(b), more], why));
         }
     }
     ideas
@@ -156,8 +156,11 @@ fn inside(context: &Context, b: &Boundary) -> (Target, FaultKind) {
 
 /// Trouble on the way: half the timeout is gone before the callee hears of it.
 fn between(b: &Boundary) -> (Target, FaultKind) {
-    let add = b.timeout.map_or(Nanos::from_millis(500), |timeout| tidy(timeout.as_secs_f64() * 0.5));
-    (edge(b), FaultKind::Latency { add, jitter: Nanos::ZERO })
+    (edge(b), FaultKind::Latency { add: half_the_timeout(b), jitter: Nanos::ZERO })
+}
+
+fn half_the_timeout(b: &Boundary) -> Nanos {
+    b.timeout.map_or(Nanos::from_millis(500), |timeout| tidy(timeout.as_secs_f64() * 0.5))
 }
 
 /// Trouble with connections.

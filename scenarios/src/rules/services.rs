@@ -18,7 +18,7 @@ pub(crate) fn hard_dependency_errors(context: &Context) -> Vec<Idea> {
             let left = libm::pow(probability, f64::from(worst.tries));
             let attempts = if probability < 1.0 { (1.0 - left) / (1.0 - probability) } else { f64::from(worst.tries) };
             let why = format!(
-                "a failure of {} fails {} with {} chance, and {} of user requests need it; errors at {} leave {} of its calls failed after {} with {} attempts per call",
+                "a failure of {} fails {} with {} chance, and {} of user requests need it; errors at {} leave {} of its calls failed after {}, {} on average",
                 service.name,
                 worst.edge.from,
                 percent(worst.on_failure),
@@ -273,6 +273,8 @@ pub(crate) fn workers_lost_at_peak(context: &Context) -> Vec<Idea> {
 
 #[cfg(test)]
 mod tests {
+    use models::param::Source;
+
     use super::*;
     use crate::analyse::NodeKind;
 
@@ -290,6 +292,7 @@ mod tests {
             measured: false,
             erlangs: 0.41,
             workers: Some(1.0),
+            workers_source: Source::Declared,
             utilisation: Some(0.41),
             blocking: true,
             callers: 1,
