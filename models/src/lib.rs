@@ -2,6 +2,8 @@
 
 pub mod dist;
 pub mod error;
+pub mod graph;
+pub mod learn;
 pub mod param;
 pub mod system;
 pub mod trace;

@@ -216,5 +216,9 @@ impl EdgeSeen {
 
 /// Failed share with its interval; `None` if nothing failed.
 pub(crate) fn error_rate(failed: u64, n: u64) -> Option<Param<f64>> {
-    (failed > 0).then(|| Param { value: failed as f64 / n.max(1) as f64, source: Source::Observed, range: Some(wilson(failed, n)) })
+    (failed > 0).then(|| Param {
+        value: failed as f64 / n.max(1) as f64,
+        source: Source::Observed,
+        range: Some(wilson(failed, n)),
+    })
 }

@@ -148,10 +148,17 @@ impl<'a> Walk<'a> {
         let elsewhere = parent.service != span.service;
         match span.kind {
             // A sidecar's view of a request that the application shows itself.
-            Kind::Server if span.proxy && self.children_of(i).iter().any(|&c| !self.span(c).proxy && self.span(c).kind == Kind::Server) => None,
+            Kind::Server
+                if span.proxy
+                    && self.children_of(i).iter().any(|&c| !self.span(c).proxy && self.span(c).kind == Kind::Server) =>
+            {
+                None
+            }
             Kind::Server => (elsewhere || matches!(parent.kind, Kind::Client | Kind::Producer)).then_some(Origin::Called),
-            Kind::Consumer => (elsewhere || parent.kind == Kind::Producer || parent.kind != Kind::Consumer && !span.links.is_empty())
-                .then_some(Origin::Message),
+            Kind::Consumer => {
+                (elsewhere || parent.kind == Kind::Producer || parent.kind != Kind::Consumer && !span.links.is_empty())
+                    .then_some(Origin::Message)
+            }
             // A sidecar's copy of the application's own call.
             Kind::Client if span.proxy && !parent.proxy && parent.kind == Kind::Client => None,
             _ => elsewhere.then_some(Origin::Called),

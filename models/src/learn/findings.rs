@@ -243,7 +243,10 @@ impl fmt::Display for Finding {
                 example(Some(*trace))
             ),
             Finding::RetryFanOut { edge, attempts, calls_below } => {
-                write!(f, "a retry chain that fans out: {edge} tries up to {attempts} times, and each try makes {calls_below:.1} calls below it")
+                write!(
+                    f,
+                    "a retry chain that fans out: {edge} tries up to {attempts} times, and each try makes {calls_below:.1} calls below it"
+                )
             }
             Finding::RetriesMultiplied { path, attempts } => {
                 write!(f, "retries multiply along {}: up to {attempts} tries at its end for one request", path.join(" -> "))
@@ -268,7 +271,12 @@ impl fmt::Display for Finding {
                 example(Some(*trace))
             ),
             Finding::NoTimeoutSeen { edges } => {
-                write!(f, "no timeout was seen on {} edges, so that their callers wait for ever in the model: {}", edges.len(), list(edges))
+                write!(
+                    f,
+                    "no timeout was seen on {} edges, so that their callers wait for ever in the model: {}",
+                    edges.len(),
+                    list(edges)
+                )
             }
             Finding::GaveUp { edge, timeouts, attempts, timeout } => {
                 write!(f, "{edge}: {timeouts} of {attempts} attempts timed out")?;
@@ -281,7 +289,10 @@ impl fmt::Display for Finding {
                 example(*trace)
             ),
             Finding::Queueing { service, workers, range: [low, high] } => {
-                write!(f, "requests to {service} wait: {workers} workers a replica ({low} to {high}) explain how own time grows with load")
+                write!(
+                    f,
+                    "requests to {service} wait: {workers} workers a replica ({low} to {high}) explain how own time grows with load"
+                )
             }
             Finding::Orphans { orphans, spans } => write!(
                 f,

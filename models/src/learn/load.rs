@@ -60,7 +60,8 @@ pub(crate) fn load(log: &Log, known_workers: &BTreeMap<String, u32>) -> Load {
         let known = known_workers.get(log.service_name(service)).copied();
         let times = relative_own_times(log, requests, &own_end);
         let fit_by = |level: fn(&Level) -> u32| fit(requests.iter().zip(&times).map(|(&r, &t)| (level(&levels[r as usize]), t)));
-        let (present, before) = if sampled || known.is_some() { (None, None) } else { (fit_by(|l| l.present), fit_by(|l| l.before_calls)) };
+        let (present, before) =
+            if sampled || known.is_some() { (None, None) } else { (fit_by(|l| l.present), fit_by(|l| l.before_calls)) };
         let calls = requests.iter().any(|&r| !log.requests[r as usize].calls.is_empty());
         let asynchronous = calls && before.as_ref().map_or(0.0, |k| k.gain) > 1.5 * present.as_ref().map_or(0.0, |k| k.gain);
         let knee = if asynchronous { before } else { present };
@@ -191,7 +192,10 @@ fn fit(samples: impl Iterator<Item = (u32, f64)>) -> Option<Knee> {
             (a + mean * shape(level) / variance, b + shape(level) * shape(level) / variance)
         });
         let scale = above / below;
-        points.iter().map(|&(level, mean, variance)| (mean - scale * shape(level)) * (mean - scale * shape(level)) / variance).sum::<f64>()
+        points
+            .iter()
+            .map(|&(level, mean, variance)| (mean - scale * shape(level)) * (mean - scale * shape(level)) / variance)
+            .sum::<f64>()
     };
     let flat = score(None);
     let scores: Vec<(u32, f64)> = (1..=most.min(1024)).map(|c| (c, score(Some(c)))).collect();

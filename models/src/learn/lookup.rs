@@ -88,7 +88,8 @@ pub(crate) fn find<'a>(log: &Log, unawaited: &Unawaited, is_known: impl Fn(&str)
             continue;
         }
         let fills_mostly = 2 * filled >= *missed;
-        let lookup = LookupSeen { cache, origin, fill: fill.filter(|_| fills_mostly), asked: tally.asked, missed: *missed, filled };
+        let lookup =
+            LookupSeen { cache, origin, fill: fill.filter(|_| fills_mostly), asked: tally.asked, missed: *missed, filled };
         if named {
             lookups.by_op.entry(op).or_default().push(lookup);
         } else if fills_mostly {
@@ -107,7 +108,8 @@ impl Lookups {
     pub(crate) fn merge(&self, op: u32, seen: Vec<Seen>) -> Vec<Seen> {
         let Some(lookups) = self.by_op.get(&op) else { return seen };
         let calls = |s: Option<&Seen>, to: Option<Target>| {
-            to.is_some() && s.is_some_and(|s| matches!(s.item, Item::Call { target, .. } if Some(target) == to) && s.counts == [1])
+            to.is_some()
+                && s.is_some_and(|s| matches!(s.item, Item::Call { target, .. } if Some(target) == to) && s.counts == [1])
         };
         let mut merged: Vec<Seen> = Vec::new();
         let mut rest = seen.into_iter().peekable();
@@ -144,7 +146,11 @@ pub(crate) fn cache(hits: u64, asked: u64, capacity: Option<u32>) -> Cache {
     let keys = keys_for(ratio, capacity.value, ZIPF);
     let off = |zipf: f64| (hit_ratio(capacity.value, keys, zipf) - ratio).abs() > RATIO_KEPT;
     let reach = |direction: f64| {
-        (1..=30).map(|i| ZIPF + direction * f64::from(i) / 100.0).take_while(|&z| !off(z)).last().unwrap_or(ZIPF + direction / 100.0)
+        (1..=30)
+            .map(|i| ZIPF + direction * f64::from(i) / 100.0)
+            .take_while(|&z| !off(z))
+            .last()
+            .unwrap_or(ZIPF + direction / 100.0)
     };
     Cache { capacity, keys: Param::inferred(keys, [keys, keys]), zipf: Param::assumed(ZIPF, [reach(-1.0), reach(1.0)]) }
 }

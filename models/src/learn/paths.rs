@@ -111,11 +111,7 @@ pub(crate) fn items(log: &Log, request: &Request, unawaited: &Unawaited) -> Vec<
             end = end.max(calls[i + n].end);
             n += 1;
         }
-        let (item, counts) = if n == 1 {
-            (Item::Call { target: calls[i].target, wait }, vec![1])
-        } else {
-            fan(&calls[i..i + n])
-        };
+        let (item, counts) = if n == 1 { (Item::Call { target: calls[i].target, wait }, vec![1]) } else { fan(&calls[i..i + n]) };
         let start = calls[i].start;
         match items.last_mut() {
             Some(last) if last.item == item && matches!(item, Item::Call { .. }) => {
@@ -185,7 +181,10 @@ pub(crate) fn shapes(log: &Log, requests: &[u32], unawaited: &Unawaited, lookups
     let mut sorted: Vec<(Vec<Item>, Shape)> = whole.into_iter().collect();
     sorted.sort_by(|a, b| b.1.requests.len().cmp(&a.1.requests.len()).then_with(|| a.0.cmp(&b.0)));
     let share = |shape: &Shape| shape.requests.len() as f64 / total.max(1) as f64;
-    let rare = sorted.iter().filter(|(_, s)| total >= 100 && share(s) < 0.01).map(|(k, s)| (k.clone(), s.requests.len() as u64, s.requests[0]));
+    let rare = sorted
+        .iter()
+        .filter(|(_, s)| total >= 100 && share(s) < 0.01)
+        .map(|(k, s)| (k.clone(), s.requests.len() as u64, s.requests[0]));
     let rare = rare.collect();
     let keep = sorted.iter().take(MOST_SHAPES).filter(|(_, s)| share(s) >= LEAST_SHARE).count().max(1);
     let joined = sorted.split_off(keep.min(sorted.len()));

@@ -73,7 +73,9 @@ fn attempts(log: &Log, raw: &Raw) -> Vec<Attempt> {
     let servers = &raw.servers;
     let request = |s: u32| &log.requests[s as usize];
     let in_turn = servers.len() > 1
-        && servers.windows(2).all(|w| request(w[0]).op == request(w[1]).op && request(w[0]).failed && request(w[0]).end <= request(w[1]).start);
+        && servers
+            .windows(2)
+            .all(|w| request(w[0]).op == request(w[1]).op && request(w[0]).failed && request(w[0]).end <= request(w[1]).start);
     if !in_turn {
         return vec![whole(servers.first().copied())];
     }
@@ -181,7 +183,9 @@ impl Names {
             *ops.entry((caller, r.peer.clone(), r.operation.clone())).or_default().entry(op).or_default() += 1;
             *by_service.entry(service).or_default().entry(op).or_default() += 1;
         }
-        let most = |counts: BTreeMap<u32, u64>| counts.into_iter().max_by_key(|&(id, n)| (n, std::cmp::Reverse(id))).map_or(0, |(id, _)| id);
+        let most = |counts: BTreeMap<u32, u64>| {
+            counts.into_iter().max_by_key(|&(id, n)| (n, std::cmp::Reverse(id))).map_or(0, |(id, _)| id)
+        };
         Names {
             services: services.into_iter().map(|(k, v)| (k, most(v))).collect(),
             ops: ops.into_iter().map(|(k, v)| (k, most(v))).collect(),

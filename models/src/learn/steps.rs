@@ -110,7 +110,8 @@ impl Steps<'_> {
             Item::Lookup(which) => {
                 let lookup = &lookups[*which];
                 let no_matter = Param::observed(0.0);
-                let side = |target: Target, wait: bool| Call { on_failure: no_matter, wait, ..self.call(op, target, vec![(1, 1.0)]) };
+                let side =
+                    |target: Target, wait: bool| Call { on_failure: no_matter, wait, ..self.call(op, target, vec![(1, 1.0)]) };
                 Step::Lookup(Lookup {
                     cache: side(lookup.cache, true),
                     origin: self.call(op, lookup.origin, vec![(1, 1.0)]),

@@ -69,13 +69,17 @@ fn redelivery_delay(log: &Log, messages: &[Vec<u32>]) -> Param<Nanos> {
         return Param::assumed(Nanos::from_secs(1), [Nanos::from_millis(100), Nanos::from_secs(10)]);
     }
     waits.sort_unstable();
-    Param::inferred(Nanos::from_nanos(quantile(&waits, 0.5)), [quantile(&waits, 0.05), quantile(&waits, 0.95)].map(Nanos::from_nanos))
+    Param::inferred(
+        Nanos::from_nanos(quantile(&waits, 0.5)),
+        [quantile(&waits, 0.05), quantile(&waits, 0.95)].map(Nanos::from_nanos),
+    )
 }
 
 /// Deliveries of messages whose last one failed too: that was the limit.
 fn max_deliveries(log: &Log, messages: &[Vec<u32>]) -> Param<u32> {
     let most = messages.iter().map(|m| m.len() as u32).max().unwrap_or(1);
-    let given_up = messages.iter().filter(|m| m.last().is_some_and(|&r| log.requests[r as usize].failed)).map(|m| m.len() as u32).max();
+    let given_up =
+        messages.iter().filter(|m| m.last().is_some_and(|&r| log.requests[r as usize].failed)).map(|m| m.len() as u32).max();
     match given_up {
         Some(limit) if limit > 1 && limit == most => Param::inferred(limit, [limit, limit + 2]),
         _ => Param::assumed(5.max(most), [3.max(most), 16.max(most)]),
