@@ -2,6 +2,20 @@
 //!
 //! You are here: `models::trace`. Readers push [`Span`]s; `assemble` groups them into [`Trace`]s; `learn` reads those.
 
+mod assemble;
+mod attributes;
+mod inbox;
+mod json;
+mod names;
+mod operation;
+mod otlp_json;
+mod read;
+mod records;
+mod source;
+
+pub use assemble::AssemblyNotes;
+pub use read::{FileNotes, Format, Limits, ReadOptions, Reader, Skipped, TraceSet};
+
 use std::sync::Arc;
 
 /// What a span's side of an interaction is.

@@ -1,0 +1,150 @@
+//! Where the format readers put what they find: spans, and what they could not use.
+//!
+//! You are here: `models::trace::inbox`. `read` makes one per input; every format reader fills it.
+//! Always true: what is not pushed is counted; under `strict` the first bad record stops the reading.
+
+use std::collections::BTreeMap;
+
+use super::Span;
+use super::names::Names;
+use super::read::{Format, Skipped};
+use crate::error::InputError;
+
+/// How many skipped records are listed one by one.
+const LISTED: usize = 100;
+/// 2200-01-01 in nanoseconds since 1970: no span is younger.
+const LATEST_NS: u64 = 7_258_118_400_000_000_000;
+
+/// Ends the reading of an input: the error to hand back.
+#[derive(Debug)]
+pub(crate) struct Stop(pub(crate) Box<InputError>);
+
+/// Where in an input something stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    line: Option<u64>,
+    inside: Option<String>,
+}
+
+impl Place {
+    /// A line, from 1.
+    pub(crate) fn line(line: u64) -> Self {
+        Place { line: Some(line), inside: None }
+    }
+
+    /// An offset in the unpacked input.
+    pub(crate) fn byte(offset: u64) -> Self {
+        Place { line: None, inside: Some(format!("byte {offset}")) }
+    }
+
+    /// The same place, and where inside the record: a JSON pointer.
+    pub(crate) fn inside(&self, pointer: String) -> Self {
+        Place { line: self.line, inside: Some(pointer) }
+    }
+
+    /// The `line`-th line (from 1) of the record that begins here.
+    pub(crate) fn plus_lines(&self, line: usize) -> Self {
+        Place { line: self.line.map(|first| first + (line as u64).saturating_sub(1)), inside: self.inside.clone() }
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (&self.line, &self.inside) {
+            (Some(line), Some(inside)) => write!(f, "line {line}, {inside}"),
+            (Some(line), None) => write!(f, "line {line}"),
+            (None, inside) => f.write_str(inside.as_deref().unwrap_or("somewhere")),
+        }
+    }
+}
+
+/// What one input gives.
+pub(crate) struct Inbox<'r> {
+    /// The input's name.
+    pub(crate) name: &'r str,
+    /// Shared strings.
+    pub(crate) names: &'r mut Names,
+    /// Spans read so far.
+    pub(crate) spans: &'r mut Vec<Span>,
+    /// Most spans that are held.
+    pub(crate) max_spans: usize,
+    /// Whether the first bad record ends the reading.
+    pub(crate) strict: bool,
+    /// The format of the first record that was recognised.
+    pub(crate) format: Option<Format>,
+    /// Records of this input's format that were understood, with or without spans.
+    pub(crate) records: u64,
+    /// Metric and log records, which are no traces but no mistakes either.
+    pub(crate) other_signals: u64,
+    /// Bad records.
+    pub(crate) skipped: u64,
+    /// The first of them.
+    pub(crate) skipped_records: Vec<Skipped>,
+    /// Spans that were kept with something put right, by what that was.
+    pub(crate) mended: BTreeMap<&'static str, u64>,
+    /// The first refusal by name (a known format that holds no traces).
+    pub(crate) refusal: Option<InputError>,
+}
+
+impl Inbox<'_> {
+    /// Takes a span.
+    pub(crate) fn push(&mut self, span: Span) {
+        if self.spans.len() < self.max_spans {
+            self.spans.push(span);
+        } else {
+            self.skipped += 1;
+            if self.skipped_records.last().is_none_or(|last| !last.reason.starts_with("beyond the limit")) {
+                let reason = format!("beyond the limit of {} spans: this and all later spans", self.max_spans);
+                self.skipped_records.push(Skipped { place: format!("span {}", self.spans.len() + 1), reason });
+            }
+        }
+    }
+
+    /// Counts a record that had to be left out.
+    pub(crate) fn skip(&mut self, place: Place, reason: impl Into<String>) -> Result<(), Stop> {
+        let reason = reason.into();
+        if self.strict {
+            return Err(Stop(Box::new(InputError {
+                file: self.name.to_owned(),
+                line: place.line,
+                place: place.inside,
+                found: reason,
+                expected: "a whole record of the format".to_owned(),
+                help: "without --strict the record is skipped and counted".to_owned(),
+            })));
+        }
+        self.skipped += 1;
+        if self.skipped_records.len() < LISTED {
+            self.skipped_records.push(Skipped { place: place.to_string(), reason });
+        }
+        Ok(())
+    }
+
+    /// Counts a record that was kept with something put right.
+    pub(crate) fn mended(&mut self, what: &'static str) {
+        *self.mended.entry(what).or_default() += 1;
+    }
+
+    /// Sets a span's start and length from start and end; the error is the reason why no sense can be made of them.
+    pub(crate) fn set_times(&mut self, span: &mut Span, start_ns: u64, end_ns: u64) -> Result<(), String> {
+        if start_ns > LATEST_NS || end_ns > LATEST_NS {
+            return Err("a time later than the year 2200".to_owned());
+        }
+        (span.start_ns, span.duration_ns) = match (start_ns, end_ns) {
+            (start, 0) if start > 0 => {
+                self.mended("no end: length set to 0");
+                (start, 0)
+            }
+            (0, end) if end > 1_000_000_000_000_000 => {
+                self.mended("no start: set to the end");
+                (end, 0)
+            }
+            (start, end) if end < start => {
+                self.mended("ended before its start: length set to 0");
+                (start, 0)
+            }
+            (start, end) => (start, end - start),
+        };
+        Ok(())
+    }
+}

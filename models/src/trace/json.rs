@@ -1,0 +1,339 @@
+//! Cuts a stream of JSON into records, without building a tree and without holding more than one record.
+//!
+//! You are here: `models::trace::json`. `read` runs a [`Splitter`]; `otlp_json`, `jaeger` and `zipkin` parse what it hands out.
+//! Always true: a record is a slice of the input that is balanced, not yet known to be valid; positions count from the start of
+//! the (unpacked) input.
+//! Not here: what a record means.
+//!
+//! Values may follow each other in any layout: one a line, pretty-printed over many lines, or one document. Where brackets do
+//! not match, a line break stands inside a text, or a value starts on a new line where none can, the value before it is broken:
+//! the splitter says so and goes on at the next line that begins with `{` or `[`.
+
+use std::io::{self, Read};
+use std::ops::Range;
+
+/// Bytes asked from the input at once.
+const CHUNK: usize = 256 * 1024;
+/// Deepest nesting; what a `u128` of open brackets can hold.
+const MAX_DEPTH: u32 = 127;
+
+/// Why a value ended before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Broken {
+    /// The input ended inside it.
+    EndsInside,
+    /// A text holds a line break.
+    OpenText,
+    /// `]` where `}` was due, or the reverse, or a closing bracket too many.
+    WrongBracket,
+    /// The next value begins inside it.
+    NextBegins,
+    /// Nested too deep.
+    TooDeep,
+    /// Larger than [`Splitter::max_value`].
+    TooLarge,
+    /// Something that is no JSON at all.
+    NotJson,
+}
+
+impl Broken {
+    /// For the list of skipped records.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Broken::EndsInside => "the input ends inside this JSON value",
+            Broken::OpenText => "a JSON text is not closed on its line",
+            Broken::WrongBracket => "brackets of this JSON value do not match",
+            Broken::NextBegins => "the next JSON value begins before this one ends",
+            Broken::TooDeep => "JSON nested deeper than 127 levels",
+            Broken::TooLarge => "one JSON value larger than the limit",
+            Broken::NotJson => "not JSON",
+        }
+    }
+}
+
+/// Walks over JSON, value by value.
+pub(crate) struct Splitter<R> {
+    input: R,
+    buffer: Vec<u8>,
+    /// Bytes of `buffer` that hold input.
+    filled: usize,
+    /// Next byte of `buffer` to look at.
+    at: usize,
+    /// Everything in `buffer` before this may be dropped.
+    keep: usize,
+    /// Where `buffer[0]` stands in the input.
+    offset: u64,
+    line: u64,
+    ended: bool,
+    /// Top-level values in a row that took exactly one line each.
+    one_line_values: u32,
+    max_value: usize,
+}
+
+impl<R: Read> Splitter<R> {
+    /// Reads from `input`; no value may be longer than `max_value` bytes.
+    pub(crate) fn new(input: R, max_value: usize) -> Self {
+        Splitter {
+            input,
+            buffer: Vec::new(),
+            filled: 0,
+            at: 0,
+            keep: 0,
+            offset: 0,
+            line: 1,
+            ended: false,
+            one_line_values: 0,
+            max_value,
+        }
+    }
+
+    /// The input, for what it has to say at the end.
+    pub(crate) fn into_input(self) -> R {
+        self.input
+    }
+
+    /// The line of the next byte, from 1.
+    pub(crate) fn line(&self) -> u64 {
+        self.line
+    }
+
+    /// Where the next byte stands in the input.
+    pub(crate) fn position(&self) -> u64 {
+        self.offset + self.at as u64
+    }
+
+    /// The bytes of a range of positions that is still kept.
+    pub(crate) fn slice(&self, range: Range<u64>) -> &[u8] {
+        &self.buffer[(range.start - self.offset) as usize..(range.end - self.offset) as usize]
+    }
+
+    /// From here on bytes are kept, until the next call of this.
+    pub(crate) fn keep_from_here(&mut self) {
+        self.keep = self.at;
+    }
+
+    /// Tells the splitter that a top-level value from `line` on has ended here.
+    pub(crate) fn value_ended(&mut self, line: u64) {
+        self.one_line_values = if line == self.line { self.one_line_values + 1 } else { 0 };
+    }
+
+    /// The next byte that is not white space, without taking it; `None` at the end.
+    pub(crate) fn peek(&mut self) -> io::Result<Option<u8>> {
+        loop {
+            while self.at < self.filled {
+                match self.buffer[self.at] {
+                    b'\n' => self.line += 1,
+                    b' ' | b'\t' | b'\r' => {}
+                    byte => return Ok(Some(byte)),
+                }
+                self.at += 1;
+            }
+            if !self.fill()? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Takes the byte that [`Splitter::peek`] has shown.
+    pub(crate) fn take(&mut self) {
+        self.at += 1;
+    }
+
+    /// Takes the next byte that is not white space, which should be `byte`.
+    pub(crate) fn expect(&mut self, byte: u8) -> io::Result<Result<(), Broken>> {
+        Ok(match self.peek()? {
+            Some(found) if found == byte => {
+                self.take();
+                Ok(())
+            }
+            Some(_) => Err(Broken::NotJson),
+            None => Err(Broken::EndsInside),
+        })
+    }
+
+    /// Takes one whole value and says where it stands.
+    pub(crate) fn value(&mut self) -> io::Result<Result<Range<u64>, Broken>> {
+        let first = match self.peek()? {
+            None => return Ok(Err(Broken::EndsInside)),
+            Some(byte) => byte,
+        };
+        let start = self.position();
+        let end = match first {
+            b'{' | b'[' => self.nested()?,
+            b'"' => {
+                self.at += 1;
+                self.text()?
+            }
+            b'-' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
+                self.scalar()?;
+                Ok(())
+            }
+            _ => Err(Broken::NotJson),
+        };
+        Ok(end.map(|()| start..self.position()))
+    }
+
+    /// Takes a value that begins with a bracket.
+    fn nested(&mut self) -> io::Result<Result<(), Broken>> {
+        // One bit an open bracket, 1 for a brace; the innermost is the lowest.
+        let (mut open, mut depth) = (0u128, 0u32);
+        loop {
+            while self.at < self.filled {
+                let byte = self.buffer[self.at];
+                match byte {
+                    b'"' => {
+                        self.at += 1;
+                        if let Err(broken) = self.text()? {
+                            return Ok(Err(broken));
+                        }
+                        continue;
+                    }
+                    b'{' | b'[' => {
+                        if depth == MAX_DEPTH {
+                            return Ok(Err(Broken::TooDeep));
+                        }
+                        open = open << 1 | u128::from(byte == b'{');
+                        depth += 1;
+                    }
+                    b'}' | b']' => {
+                        if (open & 1 == 1) != (byte == b'}') {
+                            return Ok(Err(Broken::WrongBracket));
+                        }
+                        open >>= 1;
+                        depth -= 1;
+                        if depth == 0 {
+                            self.at += 1;
+                            return Ok(Ok(()));
+                        }
+                    }
+                    b'\n' => {
+                        if self.next_begins()? {
+                            return Ok(Err(Broken::NextBegins));
+                        }
+                        self.line += 1;
+                    }
+                    _ => {}
+                }
+                self.at += 1;
+            }
+            if self.filled - self.keep > self.max_value {
+                return Ok(Err(Broken::TooLarge));
+            }
+            if !self.fill()? {
+                return Ok(Err(Broken::EndsInside));
+            }
+        }
+    }
+
+    /// At a line break inside a value: whether a new top-level value begins on the next line. One can only begin there at the
+    /// line's very first byte, and a value can only be nested at such a place after an opening bracket, a comma or a colon.
+    fn next_begins(&mut self) -> io::Result<bool> {
+        if self.at + 1 == self.filled && !self.fill()? {
+            return Ok(false);
+        }
+        if !matches!(self.buffer[self.at + 1], b'{' | b'[') {
+            return Ok(false);
+        }
+        let before = self.buffer[self.keep..self.at].iter().rev().find(|byte| !byte.is_ascii_whitespace());
+        Ok(self.one_line_values >= 2 || !before.is_some_and(|byte| matches!(byte, b'{' | b'[' | b',' | b':')))
+    }
+
+    /// Takes the rest of a text whose opening quote has been taken.
+    fn text(&mut self) -> io::Result<Result<(), Broken>> {
+        loop {
+            while self.at < self.filled {
+                match self.buffer[self.at] {
+                    b'"' => {
+                        self.at += 1;
+                        return Ok(Ok(()));
+                    }
+                    // The byte after a backslash is never the closing quote.
+                    b'\\' => {
+                        if self.at + 1 == self.filled && !self.fill()? {
+                            return Ok(Err(Broken::EndsInside));
+                        }
+                        self.at += 2;
+                    }
+                    b'\n' => return Ok(Err(Broken::OpenText)),
+                    _ => self.at += 1,
+                }
+            }
+            if self.filled - self.keep > self.max_value {
+                return Ok(Err(Broken::TooLarge));
+            }
+            if !self.fill()? {
+                return Ok(Err(Broken::EndsInside));
+            }
+        }
+    }
+
+    /// Takes a number or a word.
+    fn scalar(&mut self) -> io::Result<()> {
+        loop {
+            while self.at < self.filled {
+                if !matches!(self.buffer[self.at], b'-' | b'+' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z') {
+                    return Ok(());
+                }
+                self.at += 1;
+            }
+            if self.filled - self.keep > self.max_value || !self.fill()? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// After something broken: goes to the next line that begins with `{` or `[`, or to the end.
+    pub(crate) fn resync(&mut self) -> io::Result<()> {
+        loop {
+            self.keep = self.at;
+            while self.at < self.filled {
+                let byte = self.buffer[self.at];
+                self.at += 1;
+                if byte == b'\n' {
+                    self.line += 1;
+                    if self.at == self.filled && !self.fill()? {
+                        return Ok(());
+                    }
+                    if matches!(self.buffer[self.at], b'{' | b'[') {
+                        return Ok(());
+                    }
+                }
+            }
+            if !self.fill()? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Gets more input; `false` at the end. What stands before `keep` is dropped.
+    fn fill(&mut self) -> io::Result<bool> {
+        if self.ended {
+            return Ok(false);
+        }
+        if self.keep > 0 && self.buffer.len() - self.filled < CHUNK {
+            self.buffer.copy_within(self.keep..self.filled, 0);
+            self.filled -= self.keep;
+            self.at -= self.keep;
+            self.offset += self.keep as u64;
+            self.keep = 0;
+        }
+        if self.buffer.len() - self.filled < CHUNK {
+            let larger = (self.buffer.len() * 2).max(2 * CHUNK);
+            self.buffer.resize(larger, 0);
+        }
+        loop {
+            match self.input.read(&mut self.buffer[self.filled..]) {
+                Ok(0) => {
+                    self.ended = true;
+                    return Ok(false);
+                }
+                Ok(more) => {
+                    self.filled += more;
+                    return Ok(true);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}

@@ -1,0 +1,463 @@
+//! OTLP JSON, as exporters, the collector, Jaeger's API v3 and Tempo write it.
+//!
+//! You are here: `models::trace::otlp_json`. `records` hands over one element of `resourceSpans` at a time.
+//! Always true: a span that cannot be read costs that span alone.
+//!
+//! Tolerated beyond the specification: enum names, numbers as numbers or as text, base64 ids, snake_case keys, explicit nulls,
+//! `instrumentationLibrarySpans`, empty arrays and maps left out.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::attributes::{Facts, Recorder, RecorderFacts, StatusCode, Value, kind_named};
+use super::inbox::{Inbox, Place, Stop};
+use super::{Kind, Span};
+
+/// One element of `resourceSpans`.
+#[derive(Deserialize)]
+#[serde(bound(deserialize = "S: Deserialize<'de>"))]
+struct ResourceSpans<'a, S> {
+    #[serde(borrow, default, deserialize_with = "null_is_default")]
+    resource: Resource<'a>,
+    #[serde(
+        alias = "scope_spans",
+        alias = "instrumentationLibrarySpans",
+        alias = "instrumentation_library_spans",
+        rename = "scopeSpans",
+        default,
+        deserialize_with = "null_is_default"
+    )]
+    scopes: Vec<ScopeSpans<'a, S>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Resource<'a> {
+    #[serde(borrow, deserialize_with = "null_is_default")]
+    attributes: Vec<KeyValue<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(bound(deserialize = "S: Deserialize<'de>"))]
+struct ScopeSpans<'a, S> {
+    #[serde(
+        borrow,
+        default,
+        alias = "instrumentationLibrary",
+        alias = "instrumentation_library",
+        deserialize_with = "null_is_default"
+    )]
+    scope: Scope<'a>,
+    #[serde(default, deserialize_with = "null_is_default")]
+    spans: Vec<S>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Scope<'a> {
+    #[serde(borrow, deserialize_with = "null_is_default")]
+    name: Text<'a>,
+}
+
+/// One span, as loosely as can be.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RawSpan<'a> {
+    #[serde(borrow, rename = "traceId", alias = "trace_id")]
+    trace_id: Loose<'a>,
+    #[serde(borrow, rename = "spanId", alias = "span_id")]
+    span_id: Loose<'a>,
+    #[serde(borrow, rename = "parentSpanId", alias = "parent_span_id")]
+    parent_span_id: Loose<'a>,
+    #[serde(borrow, rename = "traceState", alias = "trace_state")]
+    trace_state: Loose<'a>,
+    #[serde(borrow)]
+    name: Loose<'a>,
+    #[serde(borrow)]
+    kind: Loose<'a>,
+    #[serde(borrow, rename = "startTimeUnixNano", alias = "start_time_unix_nano")]
+    start: Loose<'a>,
+    #[serde(borrow, rename = "endTimeUnixNano", alias = "end_time_unix_nano")]
+    end: Loose<'a>,
+    #[serde(borrow, deserialize_with = "null_is_default")]
+    attributes: Vec<KeyValue<'a>>,
+    #[serde(borrow, deserialize_with = "null_is_default")]
+    events: Vec<Event<'a>>,
+    #[serde(borrow, deserialize_with = "null_is_default")]
+    links: Vec<Link<'a>>,
+    #[serde(borrow, deserialize_with = "null_is_default")]
+    status: RawStatus<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Event<'a> {
+    #[serde(borrow, deserialize_with = "null_is_default")]
+    attributes: Vec<KeyValue<'a>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Link<'a> {
+    #[serde(borrow, rename = "traceId", alias = "trace_id")]
+    trace_id: Loose<'a>,
+    #[serde(borrow, rename = "spanId", alias = "span_id")]
+    span_id: Loose<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RawStatus<'a> {
+    #[serde(borrow)]
+    message: Loose<'a>,
+    #[serde(borrow)]
+    code: Loose<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct KeyValue<'a> {
+    #[serde(borrow, deserialize_with = "null_is_default")]
+    key: Text<'a>,
+    #[serde(borrow, deserialize_with = "null_is_default")]
+    value: AnyValue<'a>,
+}
+
+/// Reads one element of `resourceSpans` that begins on `place`.
+pub(crate) fn resource_spans(json: &[u8], place: Place, inbox: &mut Inbox<'_>) -> Result<(), Stop> {
+    if let Ok(whole) = serde_json::from_slice::<ResourceSpans<'_, RawSpan<'_>>>(json) {
+        let recorder = recorder(whole.resource, inbox);
+        for (scope_index, scope) in whole.scopes.into_iter().enumerate() {
+            for (span_index, raw) in scope.spans.into_iter().enumerate() {
+                if let Err(reason) = span(raw, &scope.scope.name.0, &recorder, inbox) {
+                    inbox.skip(place.inside(format!("/scopeSpans/{scope_index}/spans/{span_index}")), reason)?;
+                }
+            }
+        }
+        return Ok(());
+    }
+    // Something in it is of the wrong shape. Span by span, it costs only the spans that are.
+    let loose = match serde_json::from_slice::<ResourceSpans<'_, &RawValue>>(json) {
+        Ok(loose) => loose,
+        Err(error) => return inbox.skip(place.plus_lines(error.line()), plain(&error)),
+    };
+    let recorder = recorder(loose.resource, inbox);
+    for (scope_index, scope) in loose.scopes.into_iter().enumerate() {
+        for (span_index, raw) in scope.spans.into_iter().enumerate() {
+            let result = match serde_json::from_str::<RawSpan<'_>>(raw.get()) {
+                Ok(raw) => span(raw, &scope.scope.name.0, &recorder, inbox),
+                Err(error) => Err(plain(&error)),
+            };
+            if let Err(reason) = result {
+                inbox.skip(place.inside(format!("/scopeSpans/{scope_index}/spans/{span_index}")), reason)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn recorder(resource: Resource<'_>, inbox: &mut Inbox<'_>) -> Recorder {
+    let mut facts = RecorderFacts::default();
+    for attribute in resource.attributes {
+        facts.note(&attribute.key.0, attribute.value.0);
+    }
+    facts.recorder(&mut inbox.names)
+}
+
+/// Turns one raw span into a span; the error is the reason why it cannot be.
+fn span(raw: RawSpan<'_>, scope: &str, recorder: &Recorder, inbox: &mut Inbox<'_>) -> Result<(), String> {
+    let mut span = Span {
+        trace_id: id128(&raw.trace_id).ok_or_else(|| format!("trace id {} is not 32 hexadecimal digits", raw.trace_id))?,
+        span_id: id64(&raw.span_id).ok_or_else(|| format!("span id {} is not 16 hexadecimal digits", raw.span_id))?,
+        service: recorder.service.clone(),
+        instance: recorder.instance.clone(),
+        kind: kind(&raw.kind),
+        ..Span::default()
+    };
+    if span.trace_id == 0 || span.span_id == 0 {
+        return Err("an id that is all zeros".to_owned());
+    }
+    span.parent_id = match &raw.parent_span_id {
+        Loose::Nothing => None,
+        Loose::Text(text) if text.is_empty() => None,
+        id => Some(id64(id).ok_or_else(|| format!("parent span id {id} is not 16 hexadecimal digits"))?).filter(|&id| id != 0),
+    };
+    let start = raw.start.unsigned().ok_or_else(|| format!("start time {} is not a whole number", raw.start))?;
+    let end = raw.end.unsigned().ok_or_else(|| format!("end time {} is not a whole number", raw.end))?;
+    inbox.set_times(&mut span, start, end)?;
+    for link in &raw.links {
+        match (id128(&link.trace_id), id64(&link.span_id)) {
+            (Some(trace), Some(id)) => span.links.push((trace, id)),
+            _ => inbox.mended("a link with a broken id was left out"),
+        }
+    }
+    let mut facts = Facts::default();
+    facts.note_scope(scope);
+    for attribute in raw.attributes {
+        facts.note(&attribute.key.0, attribute.value.0);
+    }
+    for attribute in raw.events.into_iter().flat_map(|event| event.attributes) {
+        if attribute.key.0.starts_with("exception.") {
+            facts.note(&attribute.key.0, attribute.value.0);
+        }
+    }
+    facts.note_trace_state(raw.trace_state.text());
+    let message = match raw.status.message {
+        Loose::Text(message) => Some(message),
+        _ => None,
+    };
+    facts.note_status(status_code(&raw.status.code), message);
+    facts.fill(&mut span, raw.name.text(), &mut inbox.names);
+    inbox.push(span);
+    Ok(())
+}
+
+fn kind(raw: &Loose<'_>) -> Kind {
+    match raw {
+        Loose::Text(name) if !name.starts_with(|c: char| c.is_ascii_digit()) => kind_named(name).unwrap_or_default(),
+        _ => kind_number(raw.unsigned().unwrap_or(0)),
+    }
+}
+
+/// The side by OTLP's number.
+pub(crate) fn kind_number(number: u64) -> Kind {
+    match number {
+        2 => Kind::Server,
+        3 => Kind::Client,
+        4 => Kind::Producer,
+        5 => Kind::Consumer,
+        _ => Kind::Internal,
+    }
+}
+
+fn status_code(raw: &Loose<'_>) -> StatusCode {
+    match (raw.text(), raw.unsigned()) {
+        ("STATUS_CODE_OK" | "OK", _) | (_, Some(1)) => StatusCode::Ok,
+        ("STATUS_CODE_ERROR" | "ERROR", _) | (_, Some(2)) => StatusCode::Error,
+        _ => StatusCode::Unset,
+    }
+}
+
+/// A trace id: 32 hexadecimal digits, or 24 characters of base64. The length decides, since hexadecimal is base64 too.
+fn id128(raw: &Loose<'_>) -> Option<u128> {
+    match raw.text() {
+        hex if hex.len() == 32 => hex_id(hex),
+        base64 if base64.len() == 24 => {
+            let bytes = from_base64(base64)?;
+            Some(u128::from_be_bytes(bytes.try_into().ok()?))
+        }
+        _ => None,
+    }
+}
+
+/// A span id: 16 hexadecimal digits, or 12 characters of base64.
+fn id64(raw: &Loose<'_>) -> Option<u64> {
+    match raw.text() {
+        hex if hex.len() == 16 => hex_id(hex).map(|id| id as u64),
+        base64 if base64.len() == 12 => {
+            let bytes = from_base64(base64)?;
+            Some(u64::from_be_bytes(bytes.try_into().ok()?))
+        }
+        _ => None,
+    }
+}
+
+/// Up to 32 hexadecimal digits and nothing else.
+pub(crate) fn hex_id(text: &str) -> Option<u128> {
+    let all_hex = !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit());
+    all_hex.then(|| u128::from_str_radix(text, 16).ok()).flatten()
+}
+
+/// Standard base64 with padding.
+fn from_base64(text: &str) -> Option<Vec<u8>> {
+    let body = text.trim_end_matches('=');
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
+    let (mut bits, mut held) = (0u32, 0u32);
+    for byte in body.bytes() {
+        let sextet = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' | b'-' => 62,
+            b'/' | b'_' => 63,
+            _ => return None,
+        };
+        bits = bits << 6 | u32::from(sextet);
+        held += 6;
+        if held >= 8 {
+            held -= 8;
+            bytes.push((bits >> held) as u8);
+            bits &= (1 << held) - 1;
+        }
+    }
+    Some(bytes)
+}
+
+/// serde_json's message without its own position, which counts from the record and not from the file.
+pub(crate) fn plain(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" at line ") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
+    }
+}
+
+/// Reads `null` as "nothing there".
+pub(crate) fn null_is_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+/// A text, borrowed where it has no escapes.
+#[derive(Default, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
+
+/// A scalar of any type; arrays and objects count as nothing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) enum Loose<'a> {
+    /// Absent, null, or no scalar.
+    #[default]
+    Nothing,
+    /// A text.
+    Text(Cow<'a, str>),
+    /// A whole number.
+    Int(i64),
+    /// A whole number beyond `i64`.
+    Big(u64),
+    /// Any other number.
+    Float(f64),
+    /// Yes or no.
+    Bool(bool),
+}
+
+impl<'a> Loose<'a> {
+    /// The text; empty for all else.
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            Loose::Text(text) => text,
+            _ => "",
+        }
+    }
+
+    /// A whole number not below zero, also one written as text; 0 for nothing.
+    pub(crate) fn unsigned(&self) -> Option<u64> {
+        match self {
+            Loose::Nothing => Some(0),
+            Loose::Text(text) if text.is_empty() => Some(0),
+            Loose::Text(text) => text.parse().ok(),
+            Loose::Int(number) => u64::try_from(*number).ok(),
+            Loose::Big(number) => Some(*number),
+            Loose::Float(number) if *number >= 0.0 && number.fract() == 0.0 && *number < 1.8e19 => Some(*number as u64),
+            _ => None,
+        }
+    }
+
+    /// The same as an attribute's value.
+    pub(crate) fn into_value(self) -> Value<'a> {
+        match self {
+            Loose::Nothing => Value::Other,
+            Loose::Text(text) => Value::Str(text),
+            Loose::Int(number) => Value::Int(number),
+            Loose::Big(number) => Value::Float(number as f64),
+            Loose::Float(number) => Value::Float(number),
+            Loose::Bool(yes) => Value::Bool(yes),
+        }
+    }
+}
+
+impl fmt::Display for Loose<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Loose::Nothing => f.write_str("(absent)"),
+            Loose::Text(text) => write!(f, "{:?}", text.chars().take(64).collect::<String>()),
+            Loose::Int(number) => number.fmt(f),
+            Loose::Big(number) => number.fmt(f),
+            Loose::Float(number) => number.fmt(f),
+            Loose::Bool(yes) => yes.fmt(f),
+        }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Loose<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct LooseVisitor;
+        impl<'de> Visitor<'de> for LooseVisitor {
+            type Value = Loose<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value")
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Loose::Text(Cow::Borrowed(text)))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Loose::Text(Cow::Owned(text.to_owned())))
+            }
+            fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
+                Ok(Loose::Int(number))
+            }
+            fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
+                Ok(i64::try_from(number).map_or(Loose::Big(number), Loose::Int))
+            }
+            fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
+                Ok(Loose::Float(number))
+            }
+            fn visit_bool<E>(self, yes: bool) -> Result<Self::Value, E> {
+                Ok(Loose::Bool(yes))
+            }
+            fn visit_unit<E>(self) -> Result<Self::Value, E> {
+                Ok(Loose::Nothing)
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Loose::Nothing)
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Loose::Nothing)
+            }
+        }
+        deserializer.deserialize_any(LooseVisitor)
+    }
+}
+
+/// OTLP's tagged value: `{"stringValue": …}` and its kin.
+#[derive(Default)]
+struct AnyValue<'a>(Value<'a>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for AnyValue<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AnyVisitor;
+        impl<'de> Visitor<'de> for AnyVisitor {
+            type Value = AnyValue<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an attribute value such as {\"stringValue\": \"…\"}")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut value = Value::Other;
+                while let Some(tag) = map.next_key::<Text<'de>>()? {
+                    match tag.0.as_ref() {
+                        "stringValue" | "string_value" | "boolValue" | "bool_value" | "doubleValue" | "double_value" => {
+                            value = map.next_value::<Loose<'de>>()?.into_value();
+                        }
+                        "intValue" | "int_value" => {
+                            let number = map.next_value::<Loose<'de>>()?;
+                            value = match &number {
+                                Loose::Text(text) => text.parse().map_or(Value::Other, Value::Int),
+                                _ => number.into_value(),
+                            };
+                        }
+                        _ => {
+                            map.next_value::<IgnoredAny>()?;
+                        }
+                    }
+                }
+                Ok(AnyValue(value))
+            }
+        }
+        deserializer.deserialize_map(AnyVisitor)
+    }
+}

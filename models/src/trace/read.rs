@@ -1,0 +1,233 @@
+//! Reads inputs of any known format and hands back assembled traces.
+//!
+//! You are here: `models::trace::read`. The command line and `learn` call [`Reader`]; it unpacks (`source`), recognises
+//! (`records`, `protobuf`) and assembles (`assemble`).
+//! Always true: nothing is dropped silently; one bad record costs that record.
+//! Not here: opening files.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io::Read;
+
+use super::assemble::{self, AssemblyNotes};
+use super::inbox::{Inbox, Place, Stop};
+use super::names::Names;
+use super::source::Source;
+use super::{Span, Trace, records};
+use crate::error::{InputError, InputErrors};
+
+/// How to read.
+#[derive(Clone, Debug, Default)]
+pub struct ReadOptions {
+    /// Stop at the first bad record.
+    pub strict: bool,
+    /// What no input may exceed.
+    pub limits: Limits,
+}
+
+/// What no input may exceed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most bytes that one compressed input may grow to.
+    pub unpacked_bytes: u64,
+    /// Most bytes that one byte of a compressed input may grow to, on average.
+    pub expansion: u64,
+    /// Bytes from which on `expansion` is looked at.
+    pub ratio_free_bytes: u64,
+    /// Longest protobuf frame.
+    pub frame_bytes: usize,
+    /// Longest JSON value that has to be held at once (an element of `resourceSpans`, a Jaeger trace, a Zipkin span).
+    pub value_bytes: usize,
+    /// Most spans of all inputs together: what bounds memory.
+    pub spans: usize,
+}
+
+impl Default for Limits {
+    /// 4 GiB unpacked, 1000 : 1 after the first 10 MiB, frames of 64 MiB, values of 512 MiB, 20 million spans.
+    fn default() -> Self {
+        Limits {
+            unpacked_bytes: 4 << 30,
+            expansion: 1000,
+            ratio_free_bytes: 10 << 20,
+            frame_bytes: 64 << 20,
+            value_bytes: 512 << 20,
+            spans: 20_000_000,
+        }
+    }
+}
+
+/// The formats that traces are read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Format {
+    /// OTLP as JSON.
+    OtlpJson,
+    /// OTLP as protobuf.
+    OtlpProtobuf,
+    /// What Jaeger's user interface saves.
+    JaegerJson,
+    /// Zipkin, version 2.
+    ZipkinV2,
+    /// Zipkin, version 1.
+    ZipkinV1,
+}
+
+impl Format {
+    /// A short name: `otlp-json`, `zipkin-v2`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::OtlpJson => "otlp-json",
+            Format::OtlpProtobuf => "otlp-protobuf",
+            Format::JaegerJson => "jaeger-json",
+            Format::ZipkinV2 => "zipkin-v2",
+            Format::ZipkinV1 => "zipkin-v1",
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A record that was left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// Where it stood: a line, a JSON pointer, a byte offset (of the unpacked input).
+    pub place: String,
+    /// Why it was left out.
+    pub reason: String,
+}
+
+/// What one input gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileNotes {
+    /// The input, as the user named it.
+    pub path: String,
+    /// Its format.
+    pub format: Format,
+    /// Distinct traces in it.
+    pub traces: u64,
+    /// Spans in it, duplicates included.
+    pub spans: u64,
+    /// Distinct services in it.
+    pub services: u64,
+    /// Records left out.
+    pub skipped: u64,
+    /// The first 100 of them.
+    pub skipped_records: Vec<Skipped>,
+    /// Metric and log records beside the traces.
+    pub other_signals: u64,
+    /// Spans that were kept with something put right, by what that was.
+    pub mended: BTreeMap<&'static str, u64>,
+}
+
+/// Everything that was read.
+#[derive(Clone, Debug, Default)]
+pub struct TraceSet {
+    /// Traces by first start, then id.
+    pub traces: Vec<Trace>,
+    /// What each input gave.
+    pub files: Vec<FileNotes>,
+    /// What assembly found and did.
+    pub assembly: AssemblyNotes,
+}
+
+impl TraceSet {
+    /// Spans in all traces.
+    pub fn spans(&self) -> u64 {
+        self.traces.iter().map(|trace| trace.spans.len() as u64).sum()
+    }
+
+    /// Distinct services in all traces, sorted.
+    pub fn services(&self) -> Vec<&str> {
+        let all = self.traces.iter().flat_map(|trace| &trace.spans);
+        distinct_services(all).into_iter().collect()
+    }
+}
+
+/// Collects the spans of many inputs.
+#[derive(Debug, Default)]
+pub struct Reader {
+    options: ReadOptions,
+    names: Names,
+    spans: Vec<Span>,
+    files: Vec<FileNotes>,
+}
+
+impl Reader {
+    /// A reader that has read nothing yet.
+    pub fn new(options: ReadOptions) -> Self {
+        Reader { options, ..Reader::default() }
+    }
+
+    /// Reads one input under the name the user knows it by; compression and format are recognised by content. Traces may be
+    /// spread over inputs.
+    ///
+    /// An error means that the input gave nothing, or, under `strict`, that it holds a bad record.
+    pub fn read(&mut self, name: &str, input: impl Read) -> Result<(), InputErrors> {
+        let first_span = self.spans.len();
+        let limits = self.options.limits.clone();
+        let (source, head) = Source::open(input, &limits);
+        let mut inbox = Inbox {
+            name,
+            names: &mut self.names,
+            spans: &mut self.spans,
+            max_spans: limits.spans,
+            strict: self.options.strict,
+            format: None,
+            records: 0,
+            other_signals: 0,
+            skipped: 0,
+            skipped_records: Vec::new(),
+            mended: BTreeMap::new(),
+            refusal: None,
+        };
+        let _ = head;
+        let result = records::read_all(source, limits.value_bytes, &mut inbox).and_then(|source| match source.trouble() {
+            Some(trouble) => inbox.skip(Place::byte(0), trouble),
+            None => Ok(()),
+        });
+        if let Err(Stop(error)) = result {
+            return Err(InputErrors::from(*error));
+        }
+        let Inbox { format, records, other_signals, skipped, skipped_records, mended, .. } = inbox;
+        let Some(format) = format.filter(|_| records > 0) else {
+            return Err(InputErrors::from(InputError { file: name.to_owned(), ..InputError::default() }));
+        };
+        let spans = &self.spans[first_span..];
+        self.files.push(FileNotes {
+            path: name.to_owned(),
+            format,
+            traces: assemble::distinct_traces(spans),
+            spans: spans.len() as u64,
+            services: distinct_services(spans).len() as u64,
+            skipped,
+            skipped_records,
+            other_signals,
+            mended,
+        });
+        Ok(())
+    }
+
+    /// Assembles all spans read into traces.
+    pub fn finish(self) -> TraceSet {
+        let (traces, assembly) = assemble::assemble(self.spans);
+        TraceSet { traces, files: self.files, assembly }
+    }
+}
+
+/// The names of the services in `spans`, each once.
+fn distinct_services<'s>(spans: impl IntoIterator<Item = &'s Span>) -> BTreeSet<&'s str> {
+    let mut services = BTreeSet::new();
+    let mut last = "";
+    for span in spans {
+        // Neighbours mostly share their service.
+        if *span.service != *last {
+            services.insert(&*span.service);
+            last = &span.service;
+        }
+    }
+    services.remove("");
+    services
+}

@@ -1,0 +1,197 @@
+//! Bytes of an input, unpacked: gzip and zstd are recognised by content, and no input can expand without end.
+//!
+//! You are here: `models::trace::source`. `read` wraps every input in a [`Source`] and gives that to the format readers.
+//! Always true: whatever is wrong with the packing looks like an early end; [`Source::trouble`] says afterwards what it was.
+
+use std::cell::Cell;
+use std::io::{self, BufReader, Cursor, Read};
+use std::rc::Rc;
+
+use flate2::read::MultiGzDecoder;
+use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
+use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
+
+use super::read::Limits;
+
+/// First bytes of a gzip member.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+/// First bytes of a zstd frame.
+pub(crate) const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// Packed data inside packed data is unpacked this often.
+const LAYERS: usize = 3;
+/// Bytes that tell packings and formats apart.
+pub(crate) const HEAD: usize = 16;
+
+/// An input without its packing.
+pub(crate) struct Source<'r> {
+    inner: Box<dyn Read + 'r>,
+    packed: Rc<Cell<u64>>,
+    unpacked: u64,
+    is_packed: bool,
+    limits: Limits,
+    trouble: Option<String>,
+}
+
+impl<'r> Source<'r> {
+    /// Looks at the first bytes of `input` and unpacks what is packed. The second value are the first bytes after that.
+    pub(crate) fn open(input: impl Read + 'r, limits: &Limits) -> (Self, Vec<u8>) {
+        let packed = Rc::new(Cell::new(0));
+        let counted = Counted { inner: input, count: packed.clone() };
+        let inner = Box::new(BufReader::with_capacity(128 * 1024, counted));
+        let mut source = Source { inner, packed, unpacked: 0, is_packed: false, limits: limits.clone(), trouble: None };
+        for layer in 0..=LAYERS {
+            let head = source.head();
+            let unpacked: Box<dyn Read + 'r> = if head.starts_with(&GZIP) {
+                Box::new(MultiGzDecoder::new(source.inner))
+            } else if head.starts_with(&ZSTD) || is_skippable_frame(&head) {
+                Box::new(ZstdFrames { state: ZstdState::Between(source.inner) })
+            } else {
+                return (source, head);
+            };
+            source.inner = unpacked;
+            source.is_packed = true;
+            if layer == LAYERS {
+                source.trouble = Some(format!("packed more than {LAYERS} times over"));
+                source.inner = Box::new(io::empty());
+            }
+        }
+        (source, Vec::new())
+    }
+
+    /// What was wrong with the packing or with reading, if anything.
+    pub(crate) fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
+    }
+
+    /// The first bytes, which stay to be read.
+    fn head(&mut self) -> Vec<u8> {
+        let mut head = vec![0; HEAD];
+        let mut got = 0;
+        while got < HEAD {
+            match self.inner.read(&mut head[got..]) {
+                Ok(0) => break,
+                Ok(more) => got += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.note(&error);
+                    break;
+                }
+            }
+        }
+        head.truncate(got);
+        let rest = std::mem::replace(&mut self.inner, Box::new(io::empty()));
+        self.inner = Box::new(Cursor::new(head.clone()).chain(rest));
+        head
+    }
+
+    /// Remembers what went wrong, in words.
+    fn note(&mut self, error: &io::Error) {
+        let what = match (self.is_packed, error.kind()) {
+            (true, io::ErrorKind::UnexpectedEof) => "the compressed data is cut off".to_owned(),
+            (true, _) => format!("the compressed data is damaged ({error})"),
+            (false, _) => format!("reading failed: {error}"),
+        };
+        self.trouble.get_or_insert(format!("{what} after {} bytes", self.packed.get()));
+    }
+}
+
+impl Read for Source<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.trouble.is_some() && self.unpacked > self.limits.unpacked_bytes {
+            return Ok(0);
+        }
+        let got = match self.inner.read(buffer) {
+            Ok(got) => got,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
+            Err(error) => {
+                self.note(&error);
+                self.inner = Box::new(io::empty());
+                return Ok(0);
+            }
+        };
+        self.unpacked += got as u64;
+        if !self.is_packed {
+            return Ok(got);
+        }
+        let ratio_free = self.limits.ratio_free_bytes;
+        let by_ratio = ratio_free.max(self.packed.get().saturating_mul(self.limits.expansion));
+        if self.unpacked > self.limits.unpacked_bytes.min(by_ratio) {
+            self.trouble.get_or_insert(format!(
+                "{} bytes of compressed data grow to more than {} bytes, which is beyond the limit",
+                self.packed.get(),
+                self.unpacked - got as u64
+            ));
+            self.inner = Box::new(io::empty());
+            return Ok(0);
+        }
+        Ok(got)
+    }
+}
+
+/// Counts what is read.
+struct Counted<R> {
+    inner: R,
+    count: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let got = self.inner.read(buffer)?;
+        self.count.set(self.count.get() + got as u64);
+        Ok(got)
+    }
+}
+
+/// A series of zstd frames, skippable ones among them.
+struct ZstdFrames<'r> {
+    state: ZstdState<'r>,
+}
+
+enum ZstdState<'r> {
+    Between(Box<dyn Read + 'r>),
+    Inside(Box<StreamingDecoder<Box<dyn Read + 'r>, FrameDecoder>>),
+    Done,
+}
+
+impl Read for ZstdFrames<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match std::mem::replace(&mut self.state, ZstdState::Done) {
+                ZstdState::Done => return Ok(0),
+                ZstdState::Between(mut input) => {
+                    let mut first = [0; 1];
+                    if input.read(&mut first)? == 0 {
+                        return Ok(0);
+                    }
+                    let mut input: Box<dyn Read> = Box::new(Cursor::new(first).chain(input));
+                    let mut decoder = FrameDecoder::new();
+                    match decoder.init(&mut input) {
+                        Ok(()) => {}
+                        Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame { length, .. })) => {
+                            io::copy(&mut (&mut input).take(u64::from(length)), &mut io::sink())?;
+                            self.state = ZstdState::Between(input);
+                            continue;
+                        }
+                        Err(error) => return Err(io::Error::other(error.to_string())),
+                    }
+                    let decoder = StreamingDecoder::new_with_decoder(input, decoder);
+                    let decoder = decoder.map_err(|error| io::Error::other(error.to_string()))?;
+                    self.state = ZstdState::Inside(Box::new(decoder));
+                }
+                ZstdState::Inside(mut decoder) => {
+                    let got = decoder.read(buffer)?;
+                    if got > 0 || buffer.is_empty() {
+                        self.state = ZstdState::Inside(decoder);
+                        return Ok(got);
+                    }
+                    self.state = ZstdState::Between(decoder.into_inner());
+                }
+            }
+        }
+    }
+}
+
+/// Whether a zstd stream begins with a frame that carries no data.
+fn is_skippable_frame(head: &[u8]) -> bool {
+    matches!(head, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..])
+}
