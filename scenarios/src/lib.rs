@@ -1,8 +1,10 @@
 //! What is tried, and what came of it.
 
 pub mod analyse;
+pub mod check;
 pub mod fault;
 mod flow;
+pub mod format;
 pub mod generate;
 mod moments;
 pub mod record;
