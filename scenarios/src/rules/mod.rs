@@ -117,11 +117,19 @@ impl<'a> Context<'a> {
         self.analysis.boundaries.iter().filter(move |b| b.edge.to == name)
     }
 
+    /// Whether users call it directly: then its failure is theirs, and no surprise.
+    fn is_front(&self, name: &'a str) -> bool {
+        self.into(name).any(|b| b.kind == LinkKind::Entry)
+    }
+
     /// The shortest timeout with which somebody waits for a node, and who.
     fn strictest_caller(&self, name: &'a str) -> Option<(&'a Boundary, Nanos)> {
         self.into(name).filter_map(|b| Some((b, b.timeout?))).min_by_key(|(_, timeout)| *timeout)
     }
 }
+
+/// Robust z-score above which a value counts as an outlier (see `analyse::robust_scores`).
+const OUTLIER: f64 = 3.5;
 
 /// A later, less telling magnitude of the same idea counts this much less.
 fn level(priority: f64, level: usize) -> f64 {
@@ -146,17 +154,22 @@ fn tidy(seconds: f64) -> Nanos {
 /// `71 %`, `0.4 %`.
 fn percent(share: f64) -> String {
     let percent = share * 100.0;
-    if percent == 0.0 || percent >= 9.95 { format!("{percent:.0} %") } else { format!("{percent:.1} %") }
+    if percent == 0.0 || percent >= 9.95 { format!("{} %", percent.round()) } else { format!("{percent:.1} %") }
 }
 
 /// A number with as many digits as it is worth: `1234`, `70`, `5.6`, `0.21`.
 fn number(x: f64) -> String {
     let text = match x.abs() {
-        a if a >= 9.95 => format!("{x:.0}"),
+        a if a >= 9.95 => format!("{}", x.round()),
         a if a >= 0.995 => format!("{x:.1}"),
         _ => format!("{x:.2}"),
     };
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
+/// `1 try`, `3 tries`.
+fn tries_words(tries: u32) -> String {
+    if tries == 1 { "1 try".to_owned() } else { format!("{tries} tries") }
 }
 
 /// `41 ms`, `1.8 s`.
@@ -173,15 +186,20 @@ fn traffic_words(boundary: &Boundary) -> String {
         LinkKind::Publish => "publishes to",
         LinkKind::Delivery => "delivers to",
     };
-    let source = if boundary.measured { "" } else { " by arithmetic" };
-    format!(
-        "{} {verb} {} {} times per second (p50 {}, p99 {}{source})",
-        boundary.edge.from,
-        boundary.edge.to,
-        number(boundary.calls_per_s),
-        time(boundary.p50_ms / 1e3),
-        time(boundary.p99_ms / 1e3),
-    )
+    let mut facts = Vec::new();
+    if boundary.p99_ms > 0.0 {
+        let source = if boundary.measured { "" } else { " by arithmetic" };
+        facts.push(format!("p50 {}, p99 {}{source}", time(boundary.p50_ms / 1e3), time(boundary.p99_ms / 1e3)));
+    }
+    if boundary.error_rate > 0.0 {
+        facts.push(format!("{} fail", percent(boundary.error_rate)));
+    }
+    let odd = [("errors", boundary.error_anomaly), ("tail", boundary.tail_anomaly)];
+    facts.extend(
+        odd.iter().filter(|(_, z)| *z > OUTLIER).map(|(what, z)| format!("its {what} stand out at {} deviations", number(*z))),
+    );
+    let facts = if facts.is_empty() { String::new() } else { format!(" ({})", facts.join(", ")) };
+    format!("{} {verb} {} {} times per second{facts}", boundary.edge.from, boundary.edge.to, number(boundary.calls_per_s))
 }
 
 /// `up to 2 x 3 tries multiply through 2 layers (orders->seats, seats->seatdb)`; what `boundary` and those before it retry.
@@ -201,7 +219,12 @@ fn retry_words(boundary: &Boundary) -> String {
 fn load_words(node: &NodeEvidence) -> String {
     match (node.utilisation, node.workers) {
         (Some(utilisation), Some(workers)) => {
-            format!("{} is busy at {} of its {}", node.name, percent(utilisation), count(workers, "worker"))
+            let of = if node.kind == NodeKind::Topic {
+                format!("{} deliveries at once", number(workers))
+            } else {
+                count(workers, "worker")
+            };
+            format!("{} is busy at {} of its {}", node.name, percent(utilisation), of)
         }
         _ => format!("{} has no limit of workers", node.name),
     }

@@ -40,7 +40,7 @@ pub(crate) fn slow_consumer(context: &Context) -> Vec<Idea> {
             let add = late.timeout.map_or(Nanos::from_secs(1), |timeout| tidy(timeout.as_secs_f64() * 0.8));
             let held = topic.per_s * late.per_parent * add.as_secs_f64();
             let why = format!(
-                "{} piles up because {} is slow: {}; {add} more holds {} more of its {} deliveries at once; {}",
+                "{} piles up because {} is slow: {}; {add} more takes {} more deliveries at once, and it has {}; {}",
                 topic.name,
                 late.edge.to,
                 traffic_words(late),
