@@ -23,12 +23,19 @@ pub const MAX_ATTEMPTS: u32 = 1_000;
 
 /// Asks whether `model` makes sense. Returns all mistakes in one go, each with the JSON pointer of its place.
 pub fn check(model: &Model) -> Result<(), InputErrors> {
-    let mut checker = Checker { model, names: OperationNames::of(model), errors: Vec::new(), sites: BTreeMap::new() };
+    let mut checker = Checker::new(model, false);
     checker.model();
     if checker.errors.is_empty() {
         checker.endless();
     }
-    if checker.errors.is_empty() { Ok(()) } else { Err(InputErrors(checker.errors)) }
+    checker.result()
+}
+
+/// Asks whether the numbers of a partial model are possible; what its names stand for is not its own business.
+pub(crate) fn check_partial(model: &Model) -> Result<(), InputErrors> {
+    let mut checker = Checker::new(model, true);
+    checker.model();
+    checker.result()
 }
 
 struct Checker<'a> {
@@ -37,9 +44,19 @@ struct Checker<'a> {
     errors: Vec<InputError>,
     /// Where each call site was met first.
     sites: BTreeMap<u32, String>,
+    /// Whether references, and what a whole model must have, are left out.
+    partial: bool,
 }
 
-impl Checker<'_> {
+impl<'a> Checker<'a> {
+    fn new(model: &'a Model, partial: bool) -> Self {
+        Checker { model, names: OperationNames::of(model), errors: Vec::new(), sites: BTreeMap::new(), partial }
+    }
+
+    fn result(self) -> Result<(), InputErrors> {
+        if self.errors.is_empty() { Ok(()) } else { Err(InputErrors(self.errors)) }
+    }
+
     fn add(&mut self, place: &str, found: impl Into<String>, expected: impl Into<String>, help: impl Into<String>) {
         self.errors.push(InputError {
             file: "the model".into(),
@@ -53,7 +70,7 @@ impl Checker<'_> {
 
     fn model(&mut self) {
         let model = self.model;
-        if model.workload.is_empty() {
+        if model.workload.is_empty() && !self.partial {
             self.add(
                 "/workload",
                 "no entry",
@@ -104,14 +121,16 @@ impl Checker<'_> {
     }
 
     fn one_of<'n, I: Iterator<Item = &'n str>>(&mut self, place: &str, name: &str, expected: &str, names: impl Fn() -> I) {
-        if !names().any(|known| known == name) {
+        if !self.partial && !names().any(|known| known == name) {
             let help = nearest(name, names()).map_or(String::new(), |near| format!("did you mean {near}?"));
             self.add(place, name, expected, help);
         }
     }
 
     fn operation(&mut self, place: &str, name: &OpRef) {
-        if let Err(unresolved) = self.names.exact(&name.service, &name.operation) {
+        if let Err(unresolved) = self.names.exact(&name.service, &name.operation)
+            && !self.partial
+        {
             self.add(place, name.to_string(), unresolved.expected, unresolved.help);
         }
     }
@@ -164,7 +183,7 @@ impl Checker<'_> {
                     self.call(&format!("{place}/fill"), fill);
                 }
                 let asked = &lookup.cache.to.service;
-                if self.model.services.get(asked).is_some_and(|service| service.cache.is_none()) {
+                if !self.partial && self.model.services.get(asked).is_some_and(|service| service.cache.is_none()) {
                     let help = format!("give {asked} a cache: {{ capacity, keys }}");
                     self.add(&format!("{place}/cache"), asked, "a service that has a cache", help);
                 }

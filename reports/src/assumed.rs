@@ -49,7 +49,9 @@ pub fn assumptions(model: &Model) -> Vec<Assumption> {
         found.number("deliveries before a message is a dead letter", "", name, &topic.max_deliveries, u32::to_string);
         topic.accept.iter().for_each(|work| found.work("time a broker takes to accept a message", name, work));
     }
-    found.into_list()
+    let all =
+        [("services", model.services.keys().cloned().collect()), ("edges", model.edges.keys().map(|e| e.to_string()).collect())];
+    found.into_list(&all)
 }
 
 const MORE_OR_LESS: &str = "how much it can do at once";
@@ -172,8 +174,13 @@ impl Found {
         }
     }
 
-    fn into_list(self) -> Vec<Assumption> {
-        self.0.into_iter().map(|(what, (matters, places))| Assumption { what, matters, places }).collect()
+    /// The lines, with `all 9 services` for a long list that leaves none out.
+    fn into_list(self, all: &[(&str, Vec<String>)]) -> Vec<Assumption> {
+        let short = |places: Vec<String>| match all.iter().find(|(_, every)| every.len() > 3 && *every == places) {
+            Some((kind, every)) => vec![format!("all {} {kind}", every.len())],
+            None => places,
+        };
+        self.0.into_iter().map(|(what, (matters, places))| Assumption { what, matters, places: short(places) }).collect()
     }
 }
 
@@ -191,7 +198,7 @@ mod tests {
         let lines: Vec<String> = assumptions(&model).iter().map(|a| format!("{} [{}]", a.what, a.places.join(" "))).collect();
         expect_test::expect![[r#"
             a full queue refuses at once [web orders stock]
-            work goes on after its caller has left [web orders stock mailer]
+            work goes on after its caller has left [all 4 services]
             queue without bound: nothing is ever refused [mailer]
             no timeout known: the caller waits for ever [users->web]
             queue bound per replica: 100 (could be 20 to 500) [web orders]"#]]

@@ -9,8 +9,9 @@ use std::fmt::Write;
 
 use crate::findings::Finding;
 use crate::live::{Comparison, Side};
+use crate::stats::Proportion;
 use crate::text;
-use crate::view::{Report, Row};
+use crate::view::{Against, Report, Row};
 use crate::words::{self, clean, list, millis, number, plural, seconds, share};
 
 /// Scenarios told one by one.
@@ -110,15 +111,19 @@ fn items(out: &mut String, id: &str, title: &str, lines: &[String]) {
     }
 }
 
+/// A plot with its caption. A wide one may shrink to four fifths of its size to fit the page, then it scrolls.
 fn figure(out: &mut String, svg: &str, caption: &str, wide: bool) {
-    if !svg.is_empty() {
-        let class = if wide { " class=\"scroll wide\"" } else { "" };
-        put!(
-            out,
-            "<figure{class} role=\"img\" aria-label=\"{0}\">\n{svg}<figcaption>{0}</figcaption>\n</figure>",
-            escape(caption)
-        );
+    if svg.is_empty() {
+        return;
     }
+    let width: Option<u32> = svg.strip_prefix("<svg width=\"").and_then(|rest| rest.split('"').next()?.parse().ok());
+    let style = width.filter(|_| wide).map_or_else(String::new, |w| format!(" style=\"--least:{}px\"", w * 4 / 5));
+    let class = if wide { " class=\"scroll wide\"" } else { "" };
+    put!(
+        out,
+        "<figure{class}{style} role=\"img\" aria-label=\"{0}\">\n{svg}<figcaption>{0}</figcaption>\n</figure>",
+        escape(caption)
+    );
 }
 
 fn head(out: &mut String, report: &Report) {
@@ -132,8 +137,8 @@ fn head(out: &mut String, report: &Report) {
     let metastable = report.findings.iter().filter(|f| matches!(f, Finding::Metastable { .. })).count();
     put!(
         out,
-        "<p><b>In short:</b> {} of {} harmed 0.5 % or more of the user requests that never met the fault; {} did not return by itself in at \
-         least one run.</p>",
+        "<p><b>In short:</b> {} of {} harmed at least 0.5 % of all user requests although these never met the fault; {} did not always \
+         return to normal by themselves.</p>",
         harmful,
         plural(report.rows.len() as u64, "scenario"),
         metastable
@@ -175,32 +180,27 @@ fn five_numbers(out: &mut String, row: &Row) {
     let recovery = |s: Option<f64>| s.map_or_else(|| format!("not within {}", seconds(row.recovery.watched_s)), seconds);
     let queue =
         if row.queue_node.is_empty() { "Deepest queue".to_string() } else { format!("Deepest queue (at {})", row.queue_node) };
+    let chance = |p: &Proportion| {
+        [format!("{} of {}", p.count, p.of), String::new(), format!("95 % interval {} to {}", share(p.low), share(p.high))]
+    };
+    let against = |show: fn(f64) -> String, values: &Against| [show(values.peak), show(values.baseline), String::new()];
+    let overall = format!("{} over the whole time", number(row.retry_amplification_mean));
+    let ninety =
+        format!("nine in ten: {}; {} of {} runs recovered", recovery(row.recovery.p90_s), row.recovery.recovered, row.runs);
     let lines = [
-        ("Error rate that users see, worst second".to_string(), share(row.error_rate.peak), share(row.error_rate.baseline)),
-        ("p99 that users see, worst second".to_string(), millis(row.p99_ms.peak), millis(row.p99_ms.baseline)),
-        (
-            "Attempts per call, worst two seconds".to_string(),
-            number(row.retry_amplification_peak),
-            format!("{} on average after the fault's start", number(row.retry_amplification_mean)),
-        ),
-        (queue, number(row.queue_depth.peak), number(row.queue_depth.baseline)),
-        (
-            "Time to recover, half of the runs".to_string(),
-            recovery(row.recovery.median_s),
-            format!("nine in ten: {}; {} of {} runs recovered", recovery(row.recovery.p90_s), row.recovery.recovered, row.runs),
-        ),
+        ("Error rate that users see, worst second".to_string(), against(share, &row.error_rate)),
+        ("p99 that users see, worst second".to_string(), against(millis, &row.p99_ms)),
+        ("Attempts per call, worst two seconds".to_string(), [number(row.retry_amplification_peak), String::new(), overall]),
+        (queue, against(number, &row.queue_depth)),
+        ("Time to recover, half of the runs".to_string(), [recovery(row.recovery.median_s), String::new(), ninety]),
+        ("Runs with a cascade".to_string(), chance(&row.p_cascade)),
+        ("Runs that did not return by themselves".to_string(), chance(&row.p_metastable)),
     ];
-    out.push_str("<div class=\"scroll\"><table>\n<tr><th class=\"l\">mean over runs</th><th>with the fault</th><th>without, or more</th></tr>\n");
-    for (name, with, without) in &lines {
-        put!(out, "<tr><td class=\"l\">{}</td><td>{}</td><td>{}</td></tr>", escape(name), escape(with), escape(without));
+    out.push_str("<div class=\"scroll\"><table>\n<tr><th class=\"l\">mean over runs</th><th>with the fault</th><th>its twin without</th><th></th></tr>\n");
+    for (name, [with, without, more]) in &lines {
+        let name = escape(name);
+        put!(out, "<tr><td class=\"l\">{name}</td><td>{with}</td><td>{without}</td><td class=\"l quiet\">{more}</td></tr>");
     }
-    let chance = |p: &crate::stats::Proportion| format!("{} of {} ({} to {})", p.count, p.of, share(p.low), share(p.high));
-    put!(out, "<tr><td class=\"l\">Runs with a cascade</td><td>{}</td><td></td></tr>", chance(&row.p_cascade));
-    put!(
-        out,
-        "<tr><td class=\"l\">Runs that did not return by themselves</td><td>{}</td><td></td></tr>",
-        chance(&row.p_metastable)
-    );
     out.push_str("</table></div>\n");
 }
 
@@ -265,7 +265,7 @@ fn beside(out: &mut String, live: &Comparison) {
             |s| millis(s.p99_ms),
             |s| number(s.retry_amplification),
             |s| number(s.max_queue_depth),
-            |s| s.recovery_s.map_or_else(|| "none".to_string(), seconds),
+            Side::recovery,
             |s| share(s.cascaded),
             |s| share(s.metastable),
         ];

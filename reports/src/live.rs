@@ -12,6 +12,7 @@ use scenarios::record::{LiveMeasures, RunRecord};
 use serde::Deserialize;
 
 use crate::stats::{mean, round6, spearman};
+use crate::words;
 
 /// Outcomes of live experiments. Unknown fields are ignored.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -187,6 +188,17 @@ pub struct Side {
     pub metastable: f64,
     /// Nodes that breached in at least half the runs, in order of their names.
     pub breached: Vec<String>,
+}
+
+impl Side {
+    /// Mean time to recover and how many runs did, where not all: `22 s (3 of 10)`.
+    pub fn recovery(&self) -> String {
+        match self.recovery_s {
+            None => "none".to_string(),
+            Some(s) if self.not_recovered == 0 => words::seconds(s),
+            Some(s) => format!("{} ({} of {})", words::seconds(s), self.runs - self.not_recovered, self.runs),
+        }
+    }
 }
 
 /// Compares the predictions of `records` (grouped by scenario, in job order) with live outcomes.

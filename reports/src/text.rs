@@ -2,9 +2,8 @@
 //!
 //! You are here: `reports::text`. No colour, no width beyond what names ask for; the same words as `html`.
 
-
 use crate::findings::Finding;
-use crate::live::{Comparison, Pair, Verdicts};
+use crate::live::{Comparison, Pair, Side, Verdicts};
 use crate::view::{Report, Row};
 use crate::words::{self, clean, count, list, millis, number, plural, quoted, seconds, share, shorten};
 
@@ -244,7 +243,7 @@ pub fn next(report: &Report) -> Vec<String> {
 
 fn live(live: &Comparison) -> String {
     let head = ["#", "scenario", "excess failed", "p99", "retries", "queue", "recovery", "cascade", "metastable", "overlap"];
-    let both = |f: &dyn Fn(&crate::live::Side) -> String, pair: &Pair| format!("{} | {}", f(&pair.predicted), f(&pair.live));
+    let both = |f: &dyn Fn(&Side) -> String, pair: &Pair| format!("{} | {}", f(&pair.predicted), f(&pair.live));
     let rows: Vec<[String; 10]> = (1..)
         .zip(&live.pairs)
         .map(|(i, pair)| {
@@ -255,7 +254,7 @@ fn live(live: &Comparison) -> String {
                 both(&|s| millis(s.p99_ms), pair),
                 both(&|s| number(s.retry_amplification), pair),
                 both(&|s| number(s.max_queue_depth), pair),
-                both(&|s| s.recovery_s.map_or_else(|| "none".to_string(), seconds), pair),
+                both(&Side::recovery, pair),
                 both(&|s| share(s.cascaded), pair),
                 both(&|s| share(s.metastable), pair),
                 number(pair.overlap),

@@ -74,12 +74,13 @@ pub fn what_happens(row: &Row) -> String {
         "no user request is harmed".to_string()
     } else if row.cascade_risk.mean == 0.0 {
         format!(
-            "{} of user requests are harmed, all of them directly: none that did not meet the fault",
+            "{} of all user requests are harmed, every one directly: none that did not meet the fault",
             share(row.severity.mean)
         )
     } else {
         format!(
-            "{} of user requests that never met the fault are harmed (they fail, or take more than twice the normal p99), {} in all",
+            "{} of all user requests are harmed although they never met the fault (they fail, or take more than twice the normal p99); \
+             with those that did, {}",
             share(row.cascade_risk.mean),
             share(row.severity.mean)
         )

@@ -30,7 +30,7 @@ impl Checker<'_> {
             if let Some(error_rate) = &operation.error_rate {
                 self.share(&format!("{place}/error_rate"), error_rate);
             }
-            if !operation.paths.iter().any(|path| path.weight.value > 0.0) {
+            if !self.partial && !operation.paths.iter().any(|path| path.weight.value > 0.0) {
                 let help = "write paths: [{ weight: 1, steps: [...] }]";
                 self.add(&format!("{place}/paths"), "none", "at least one path with a weight above 0", help);
             }

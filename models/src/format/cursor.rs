@@ -80,9 +80,7 @@ pub struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// The value under `key`, if it is there.
     pub fn get(&self, key: &str) -> Option<Cursor<'a>> {
-        let Value::Map(entries) = &self.at.node.value else { return None };
-        let (key, node) = entries.iter().find(|(k, _)| k.text == key)?;
-        Some(Cursor { node, line: key.line, place: format!("{}/{}", self.at.place, pointer_step(&key.text)) })
+        self.at.key(key)
     }
 
     /// The value under `key`; a mistake if it is not there.
@@ -99,6 +97,13 @@ impl<'a> Cursor<'a> {
     /// The document's own value.
     pub fn root(node: &'a Node) -> Self {
         Cursor { node, line: node.line, place: String::new() }
+    }
+
+    /// The value under `key`, if this is a map that has it.
+    pub fn key(&self, key: &str) -> Option<Cursor<'a>> {
+        let Value::Map(entries) = &self.node.value else { return None };
+        let (key, node) = entries.iter().find(|(k, _)| k.text == key)?;
+        Some(Cursor { node, line: key.line, place: format!("{}/{}", self.place, pointer_step(&key.text)) })
     }
 
     /// This map with its keys checked: a key that `shape` does not know is a mistake that names the nearest one it does.
@@ -250,7 +255,7 @@ impl<'a> Cursor<'a> {
         let found = self.scalar().and_then(Nanos::parse);
         if found.is_none() {
             let number = self.scalar().and_then(|text| text.trim().parse::<f64>().ok()).filter(|x| x.is_finite() && *x >= 0.0);
-            let help = match (number, self.key()) {
+            let help = match (number, self.last_key()) {
                 (Some(number), Some(key)) => format!("write {key}: {number}ms if these are milliseconds"),
                 (Some(number), None) => format!("write {number}ms if these are milliseconds"),
                 (None, _) => String::new(),
@@ -305,7 +310,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The last step of the pointer, unless it is a list's index.
-    fn key(&self) -> Option<&str> {
+    fn last_key(&self) -> Option<&str> {
         self.place.rsplit('/').next().filter(|key| !key.is_empty() && whole(key).is_none())
     }
 

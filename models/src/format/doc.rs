@@ -263,14 +263,66 @@ mod tests {
 
     #[test]
     fn what_yaml_allows_and_a_model_does_not_need_is_refused() {
-        check_refused("a: &x 1\nb: *x\n", expect![[r#""#]]);
-        check_refused("a: !!str 1\n", expect![[r#""#]]);
-        check_refused("a: 1\na: 2\n", expect![[r#""#]]);
-        check_refused("a: 1\n---\nb: 2\n", expect![[r#""#]]);
-        check_refused("[a]: 1\n", expect![[r#""#]]);
-        check_refused(&"[".repeat(70), expect![[r#""#]]);
-        check_refused("# nothing here\n", expect![[r#""#]]);
-        check_refused("a: [1, 2\nb: 3\n", expect![[r#""#]]);
+        check_refused(
+            "a: &x 1\nb: *x\n",
+            expect![[r#"
+            error: m.yaml:2
+              found:    an alias
+              expected: the value itself
+              help:     write the value out: aliases are not read"#]],
+        );
+        check_refused(
+            "a: !!str 1\n",
+            expect![[r#"
+            error: m.yaml:1
+              found:    a tag
+              expected: a plain value
+              help:     leave the tag away"#]],
+        );
+        check_refused(
+            "a: 1\na: 2\n",
+            expect![[r#"
+            error: m.yaml:2
+              found:    the key a a second time
+              expected: each key once"#]],
+        );
+        check_refused(
+            "a: 1\n---\nb: 2\n",
+            expect![[r#"
+            error: m.yaml:2
+              found:    a second document
+              expected: one document in a file
+              help:     leave the second --- away"#]],
+        );
+        check_refused(
+            "[a]: 1\n",
+            expect![[r#"
+            error: m.yaml:1
+              found:    a list or map as a key
+              expected: a word or number as a key"#]],
+        );
+        check_refused(
+            &"[".repeat(70),
+            expect![[r#"
+            error: m.yaml:1
+              found:    nesting deeper than 64 levels
+              expected: at most 64 levels"#]],
+        );
+        check_refused(
+            "# nothing here\n",
+            expect![[r#"
+            error: m.yaml
+              found:    no value
+              expected: a YAML or JSON map
+              help:     begin with version: 1"#]],
+        );
+        check_refused(
+            "a: [1, 2\nb: 3\n",
+            expect![[r#"
+            error: m.yaml:2
+              found:    illegal placement of ':' indicator, at column 2
+              expected: YAML or JSON text"#]],
+        );
     }
 
     #[test]

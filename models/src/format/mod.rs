@@ -14,11 +14,12 @@ pub mod yaml;
 
 use crate::check;
 use crate::error::InputErrors;
-use crate::format::cursor::{Cursor, Fields, Mistakes};
+use crate::format::cursor::{Cursor, Mistakes};
 use crate::system::Model;
 
 pub use decode::SHAPES;
 pub use encode::write_model;
+pub use overlay::{Contradiction, Overlay, read_overlay};
 
 /// JSON Schema (2020-12) of a model file.
 pub const MODEL_SCHEMA: &str = include_str!("../../schema/model.schema.json");
@@ -39,7 +40,7 @@ pub fn read_model(name: &str, bytes: &[u8]) -> Result<Model, InputErrors> {
 /// Whether the file at `at` can be read on: `false` for another version than [`VERSION`], whose keys would only be noise. A version
 /// that is missing is a mistake, but no reason to stop.
 pub fn read_version(at: &Cursor<'_>, m: &mut Mistakes) -> bool {
-    match (Fields { at: at.clone() }).get("version") {
+    match at.key("version") {
         Some(version) if !version.is_word(&VERSION.to_string()) => {
             m.add(&version, format!("version {VERSION}"), format!("this program reads version {VERSION} alone"));
             return false;

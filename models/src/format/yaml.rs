@@ -226,7 +226,16 @@ mod tests {
             ("paths".into(), Yaml::Block(vec![item])),
             ("none".into(), Yaml::Block(vec![])),
         ]);
-        expect_test::expect![[""]].assert_eq(&root.render());
+        expect_test::expect![[r#"
+            a->b:
+              timeout: { value: 3, source: inferred }
+            paths:
+              - weight: 1
+                steps:
+                  - { value: 3, source: inferred }
+            none: []
+        "#]]
+        .assert_eq(&root.render());
     }
 
     #[test]

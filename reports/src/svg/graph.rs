@@ -14,7 +14,7 @@ use crate::words::{clean, number, share, shorten};
 /// Nodes drawn at most: entries, then those that cause most, then the busiest.
 const MOST: usize = 60;
 const BOX: (i32, i32) = (164, 60);
-const COLUMN: i32 = 268;
+const COLUMN: i32 = 250;
 const TOP: i32 = 78;
 const MARGIN: i32 = 14;
 

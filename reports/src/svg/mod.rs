@@ -139,9 +139,9 @@ fn font_size(pixels: i32) -> f64 {
     f64::from(pixels) * 1.24
 }
 
-/// The width of a text in pixels, roughly: a sans-serif letter is a little over half its height wide.
+/// The width of a text in pixels, roughly: a sans-serif letter is about half its height wide.
 pub(crate) fn width_of(text: &str, size: i32) -> i32 {
-    (text.chars().count() as f64 * f64::from(size) * 0.56).ceil() as i32
+    (text.chars().count() as f64 * f64::from(size) * 0.52).ceil() as i32
 }
 
 /// Round values from 0 up to at least `max`, about four steps.

@@ -21,7 +21,11 @@ pub fn ranking(report: &Report) -> String {
 }
 
 fn paint(canvas: &Canvas<'_>, rows: &[Row], all: usize, height: i32) {
-    let title = format!("Cascade risk of the {} worst of {all} scenarios", rows.len());
+    let title = if rows.len() == all {
+        "Cascade risk of every scenario".to_string()
+    } else {
+        format!("Cascade risk of the {} worst of {all} scenarios", rows.len())
+    };
     canvas.bold(12, 20, &title, 16, LEFT, &INK);
     if rows.is_empty() {
         canvas.text(12, TOP + 10, "No scenario has a finished run.", 13, LEFT, &QUIET);
@@ -55,14 +59,12 @@ fn paint(canvas: &Canvas<'_>, rows: &[Row], all: usize, height: i32) {
 fn bar(canvas: &Canvas<'_>, row: &Row, top: i32, x: &dyn Fn(f64) -> i32) {
     let (middle, risk) = (top + ROW / 2, &row.cascade_risk);
     canvas.text(30, middle, &row.rank.to_string(), 12, RIGHT, &QUIET);
-    canvas.text(BARS - 8, middle, &shorten(&row.id, 38), 13, RIGHT, &INK);
-    canvas.rect(BARS, top + 7, (x(risk.mean) - BARS).max(1), ROW - 14, &RUN);
-    // A light line under the dark one keeps the whisker visible on its bar.
-    for (colour, stroke) in [(&super::PAPER, 3), (&INK, 1)] {
-        canvas.line(vec![(x(risk.low), middle), (x(risk.high), middle)], colour, stroke);
+    canvas.text(42, middle, &shorten(&row.id, 38), 13, LEFT, &INK);
+    if risk.mean > 0.0 {
+        canvas.rect(BARS, top + 7, (x(risk.mean) - BARS).max(1), ROW - 14, &RUN);
     }
-    for end in [risk.low, risk.high] {
-        canvas.line(vec![(x(end), middle - 4), (x(end), middle + 4)], &INK, 1);
+    if risk.high > risk.low {
+        whisker(canvas, (x(risk.low), x(risk.high)), middle);
     }
     canvas.text(
         BARS + AXIS + 12,
@@ -78,5 +80,15 @@ fn bar(canvas: &Canvas<'_>, row: &Row, top: i32, x: &dyn Fn(f64) -> i32) {
         canvas.bold(WIDTH - 10, middle, &metastable, 12, RIGHT, &STRUCK);
     } else {
         canvas.text(WIDTH - 10, middle, &metastable, 12, RIGHT, &QUIET);
+    }
+}
+
+/// An interval, with a light line under the dark one that keeps it visible on its bar.
+fn whisker(canvas: &Canvas<'_>, (low, high): (i32, i32), middle: i32) {
+    for (colour, stroke) in [(&super::PAPER, 3), (&INK, 1)] {
+        canvas.line(vec![(low, middle), (high, middle)], colour, stroke);
+    }
+    for end in [low, high] {
+        canvas.line(vec![(end, middle - 4), (end, middle + 4)], &INK, 1);
     }
 }

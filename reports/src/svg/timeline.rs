@@ -10,7 +10,7 @@ use plotters::style::Color;
 const WIDTH: i32 = 960;
 const LEFT_EDGE: i32 = 64;
 const PLOT: i32 = WIDTH - LEFT_EDGE - 16;
-const TOP: i32 = 74;
+const TOP: i32 = 86;
 const PANEL: i32 = 92;
 const GAP: i32 = 34;
 
