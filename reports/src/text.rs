@@ -296,3 +296,67 @@ pub fn live_verdict(live: &Comparison) -> Vec<String> {
     }
     lines
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{AnalyseInput, LiveOutcomes, analyse, testing};
+    use expect_test::expect;
+    use models::system::Learned;
+
+    #[test]
+    fn the_summary_tells_the_ranking_and_what_it_hangs_on() {
+        let (mut model, scenarios, records) = testing::rehearsal();
+        let notes = vec!["payment\u{1b}[31m is seen in 3 traces only".to_string()];
+        model.learned = Some(Learned { traces: 8412, spans: 81_230, seconds: 120.0, notes });
+        let live = br#"{"scenarios": [{"id": "stock-slow", "runs": [{"excess_failed_fraction": 0.2, "cascaded": true, "breached": ["web"]}]}]}"#;
+        let live = LiveOutcomes::parse("live.json", live).expect("it is well formed");
+        let input = AnalyseInput {
+            model: &model,
+            scenarios: &scenarios,
+            records: &records,
+            notes: &[],
+            compare_live: Some(&live),
+            folder: "my out",
+        };
+        expect![[r#"
+            Rehearsed 4 scenarios with 10 seeds each (40 runs, 40,000 user requests) on a model learned from 8,412 traces (81,230 spans, 120 s of traffic): 4 services, 1 topic, 5 edges; 100 requests/s from users into web.
+
+            The 4 worst of 4 scenarios
+              #  scenario           cascade risk  cascade  metastable  recovery  errors       p99  retries  queue
+              1  stock-slow    26 % [23 %..28 %]     80 %        20 %       8 s    50 %  1,500 ms     x2.5     50
+              2  stock-errors     0 % [0 %..0 %]      0 %         0 %    500 ms     0 %      0 ms       x1      0
+              3  control          0 % [0 %..0 %]      0 %         0 %       0 s     0 %      0 ms       x1      0
+              4  mails-stall      0 % [0 %..0 %]      0 %         0 %       0 s     0 %      0 ms       x1      0
+              (share of user requests harmed that never met the fault [95 % interval]; chance of a cascade, of no return by itself; half recovered after; peaks)
+
+            The worst: When calls from orders to stock take 800 ms longer for 20 s, 26 % of all user requests are harmed although they never met the fault (they fail, or take more than twice the normal p99); with those that did, 36 %. It recovered in 8 of 10 runs, half of them all within 8 s; the others were still bad 70 s after the fault had ended.
+
+            What else to know
+              - No return by itself although the fault was gone: stock-slow (2 of 10 runs; 1.4 attempts per call, 500 requests wasted). Retries and work for callers who left can keep such a state alive: try a retry budget, shorter queues, or stopping work when the caller leaves.
+              - Harmed no request and breached nothing in any run: mails-stall.
+
+            Beside what really happened (predicted | live)
+              #  scenario    excess failed          p99  retries  queue     recovery      cascade  metastable  overlap
+              1  stock-slow     0 % | 20 %  0 ms | 0 ms    0 | 0  0 | 0  none | none  0 % | 100 %   0 % | 0 %        0
+              - rank correlation of the excess failed share (Spearman, 1 scenario): not defined (fewer than three scenarios, or all equal)
+              - cascade: right in 0 of 1 (predicted and seen 0, missed 1, false alarms 0)
+              - metastable: right in 1 of 1 (predicted and seen 0, missed 0, false alarms 0)
+              - breached services and topics: the two sets overlap by 0 on average (Jaccard index)
+
+            What was learned
+              - payment�[31m is seen in 3 traces only
+
+            What was only assumed (the ranking hangs on it)
+              - a full queue refuses at once: web, orders and stock (callers learn of it early; if it really drops silently, they wait for their timeout)
+              - work goes on after its caller has left: all 4 services (wasted work can keep an overload alive; if it really stops, recovery is faster)
+              - queue without bound: nothing is ever refused: mailer (an outage can leave a backlog that outlives it)
+              - no timeout known: the caller waits for ever: users->web (a slow callee holds its callers up)
+
+            What to do next
+              - read 'my out/report.html': the same with plots, for people who were not there
+              - play the worst run again: foreshock replay fs1-stock-slow-10 --in 'my out'
+              - write what you know of the assumed numbers into known.yaml (same form as model.yaml) and run again with --with known.yaml
+        "#]].assert_eq(&summary(&analyse(&input)));
+    }
+}
