@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use models::param::{Limit, Param, Source};
 use models::system::{Edge, Mode, Model, Observed};
-use reports::assumptions;
+use reports::assumed::assumptions;
 use scenarios::analyse::{Analysis, Boundary, NodeEvidence, analyse};
 use serde_json::{Map, Value, json};
 

@@ -8,7 +8,7 @@ use scenarios::format::read_scenarios;
 use scenarios::scenario::Scenario;
 use scenarios::token::{Token, model_hash, scenario_hash};
 use serde_json::json;
-use sim::{Program, RunOptions};
+use sim::{Prepared, Program, RunOptions};
 
 use crate::args::Replay;
 use crate::exit::Failure;
@@ -25,7 +25,7 @@ pub fn act(args: &Replay) -> Result<(), Failure> {
     let scenario = scenario(&dir, &token)?;
     let program = Program::compile(&model, token.world)?;
     let options = RunOptions { seed: token.seed, horizon: token.horizon, warm_up: Nanos::ZERO, ..RunOptions::default() };
-    let digest = || Ok::<_, Failure>(format!("{:016x}", sim::simulate(&program, &scenario, &options)?.digest));
+    let digest = || Ok::<_, Failure>(Prepared::new(&program, &scenario, &options)?.run().digest());
     let now = digest()?;
     let recorded = output::finished(&dir).and_then(|(_, records)| records.into_iter().find(|r| r.token == args.token)).map(|r| r.digest);
     let (against, expected) = match recorded {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use models::format::{Overlay, read_overlay, write_model};
-use scenarios::format::write_scenarios;
+use scenarios::format::{read_checked, write_scenarios};
 use scenarios::scenario::Scenario;
 
 use crate::args::Run;
@@ -35,7 +35,7 @@ pub fn act(args: &Run) -> Result<(), Failure> {
 
     let mut batches = Vec::new();
     if demo {
-        let recorded = inputs::checked_scenarios(demo::SCENARIOS.0, demo::SCENARIOS.1, &model)?;
+        let recorded = read_checked(demo::SCENARIOS.0, demo::SCENARIOS.1, &model)?;
         batches.push(Batch { scenarios: recorded, horizon: demo::HORIZON, warm_up: demo::WARM_UP });
     }
     let added = args.add.as_deref().map_or(Ok(Vec::new()), |path| inputs::scenarios(path, &model))?;

@@ -5,8 +5,7 @@ use std::path::Path;
 
 use models::system::Model;
 use scenarios::scenario::Scenario;
-use serde_json::{Value, json};
-use sim::{Program, RunOptions, RunResult};
+use sim::{Prepared, Program, RunOptions, RunResult};
 
 use crate::args::Simulate;
 use crate::exit::Failure;
@@ -20,10 +19,12 @@ pub fn act(args: &Simulate) -> Result<(), Failure> {
     let program = Program::compile(&model, args.world)?;
     let options =
         RunOptions { seed: args.seed, horizon: args.horizon, warm_up: args.warmup, series: args.series, ..RunOptions::default() };
+    let prepared = Prepared::new(&program, &scenario, &options)?;
     let before = clock::thread_cpu();
-    let mut result = sim::simulate(&program, &scenario, &options)?;
-    result.cpu_seconds = (clock::thread_cpu() - before).as_secs_f64();
-    if args.json { show::json(&as_json(&result)) } else { show::text(&as_text(&result)) }
+    let finished = prepared.run();
+    let cpu_seconds = (clock::thread_cpu() - before).as_secs_f64();
+    let result = RunResult { cpu_seconds, ..finished.result() };
+    if args.json { show::json(&result) } else { show::text(&as_text(&result)) }
 }
 
 /// The scenario that is meant: the only one of the file, or the one with this id.
@@ -44,26 +45,9 @@ fn list(ids: &[String]) -> String {
     if ids.len() > 12 { format!("{shown} and {} more", ids.len() - 12) } else { shown }
 }
 
-fn as_json(result: &RunResult) -> Value {
-    let mut value = json!({
-        "digest": format!("{:016x}", result.digest),
-        "requests": result.requests,
-        "events": result.events,
-        "truncated": result.truncated,
-        "cpu_seconds": result.cpu_seconds,
-        "entries": result.entries,
-        "boundaries": result.boundaries,
-        "services": result.services,
-    });
-    if let Some(series) = &result.series {
-        value["series"] = json!(series);
-    }
-    value
-}
-
 fn as_text(result: &RunResult) -> String {
     let mut text = format!(
-        "{} requests, {} events in {:.2} s of CPU time; digest {:016x}\n",
+        "{} requests, {} events in {:.2} s of CPU time; digest {}\n",
         result.requests, result.events, result.cpu_seconds, result.digest
     );
     if result.truncated {
