@@ -45,7 +45,9 @@ fn mm1k_blocks_as_it_should() {
 
 #[test]
 fn mmc_waits_as_erlang_c_says() {
-    for (servers, offered, wait, seconds) in [("2", 1.6, 1.777_78, 4_000), ("10", 8.0, 0.204_590, 2_000), ("100", 90.0, 0.021_694, 800)] {
+    for (servers, offered, wait, seconds) in
+        [("2", 1.6, 1.777_78, 4_000), ("10", 8.0, 0.204_590, 2_000), ("100", 90.0, 0.021_694, 800)]
+    {
         let m = station(servers, "unbounded", EXPONENTIAL, offered * 100.0);
         agrees(servers, wait, 0.0, 0.2, |s| run(&m, None, s, seconds, 20).services["s"].mean_wait_ms / UNIT_MS);
     }

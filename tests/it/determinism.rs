@@ -47,7 +47,8 @@ services:
   b: { workers: 2, operations: { op: { paths: [ { weight: 1, steps: [ { work: { exponential: 20ms } } ] } ] } } }
 ",
     );
-    let slow = scenarios("  - { id: s, faults: [ { kind: slow, target: a, start: 5s, duration: 10s, magnitude: { factor: 3 } } ] }");
+    let slow =
+        scenarios("  - { id: s, faults: [ { kind: slow, target: a, start: 5s, duration: 10s, magnitude: { factor: 3 } } ] }");
     let (calm, hurt) = (run(&m, None, 9, 30, 0), run(&m, Some(&slow[0]), 9, 30, 0));
     let (calm, hurt) = (calm.series.expect("asked for"), hurt.series.expect("asked for"));
     assert_eq!(calm.nodes["right"], hurt.nodes["right"]);

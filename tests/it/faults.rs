@@ -85,7 +85,11 @@ fn a_black_hole_gives_no_error_but_by_timeout() {
     assert!(during > 800, "{during}");
     assert_eq!(sum(&series.nodes["back"].ended, 11, 20), 0, "nothing arrives");
     // Two tries of 300 ms and a wait of at most 20 ms.
-    assert!((600.0..640.0).contains(&peak(&series.nodes["users"].p99_ms, 12, 20)), "{}", peak(&series.nodes["users"].p99_ms, 12, 20));
+    assert!(
+        (600.0..640.0).contains(&peak(&series.nodes["users"].p99_ms, 12, 20)),
+        "{}",
+        peak(&series.nodes["users"].p99_ms, 12, 20)
+    );
 }
 
 #[test]
@@ -151,7 +155,8 @@ fn aggressive_retries_replace_the_policy() {
           { kind: retries, target: front->back, start: 10s, duration: 10s, magnitude: { attempts: 8, backoff: 0ms } } ] }";
     let series = run(&shop(), Some(&scenarios(text)[0]), 7, 40, 0).series.expect("asked for");
     let edge = &series.edges["front->back"];
-    let amplification = f64::from(sum(&edge.attempts, 11, 19)) / f64::from(sum(&edge.attempts, 11, 19) - sum(&edge.retries, 11, 19));
+    let amplification =
+        f64::from(sum(&edge.attempts, 11, 19)) / f64::from(sum(&edge.attempts, 11, 19) - sum(&edge.retries, 11, 19));
     assert!((amplification - 8.0).abs() < 0.2, "{amplification}");
     let record = &sweep(&shop(), &scenarios(text), 7..8, 40, 1)[0];
     assert!(record.retry_amplification_peak > 3.0, "inner edges together: {}", record.retry_amplification_peak);
@@ -212,7 +217,9 @@ edges:
 "
         ))
     };
-    let errors = scenarios("  - { id: e, faults: [ { kind: errors, target: b, start: 10s, duration: 10s, magnitude: { probability: 1 } } ] }");
+    let errors = scenarios(
+        "  - { id: e, faults: [ { kind: errors, target: b, start: 10s, duration: 10s, magnitude: { probability: 1 } } ] }",
+    );
     let breaker = "{ window: 20, min_calls: 10, threshold: 0.5, open: 1s, probes: 3 }";
     let with = run(&m(breaker), Some(&errors[0]), 1, 40, 0);
     let series = with.series.expect("asked for");

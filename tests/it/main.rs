@@ -3,11 +3,11 @@
 mod analytic;
 mod architecture;
 mod cli;
-mod formats;
 mod determinism;
 mod faults;
-mod metastable;
+mod formats;
 mod learn;
+mod metastable;
 mod peers;
 mod readers;
 mod reports;

@@ -14,7 +14,8 @@ edges:
     ))
 }
 
-const SLOW: &str = "  - { id: slow, faults: [ { kind: slow, target: checkout, start: 60s, duration: 30s, magnitude: { factor: 4 } } ] }";
+const SLOW: &str =
+    "  - { id: slow, faults: [ { kind: slow, target: checkout, start: 60s, duration: 30s, magnitude: { factor: 4 } } ] }";
 
 #[test]
 fn unbounded_retries_keep_the_collapse_alive_after_its_trigger_has_gone() {
