@@ -34,7 +34,9 @@ pub enum Command {
         The same command again resumes an interrupted run and adds only the runs that are missing.")]
     Run(Run),
     /// Traces to a model: services, call paths, service times, retries, each number with where it came from.
-    #[command(after_help = "Examples:\n  foreshock learn traces/ -o model.yaml\n  foreshock learn spans.json.gz --json -o model.yaml")]
+    #[command(
+        after_help = "Examples:\n  foreshock learn traces/ -o model.yaml\n  foreshock learn spans.json.gz --json -o model.yaml"
+    )]
     Learn(Learn),
     /// Shows a model, or what traces say: services, calls, hot spots, surprises, assumptions.
     #[command(after_help = "Examples:\n  foreshock inspect model.yaml\n  foreshock inspect traces/ | less")]
@@ -67,6 +69,7 @@ pub struct Traces {
     /// Trace files, folders of them, or `-` for standard input (OTLP, Jaeger or Zipkin, plain or compressed).
     #[arg(value_name = "TRACES")]
     pub traces: Vec<PathBuf>,
+    /// How they are read.
     #[command(flatten)]
     pub reading: Reading,
 }
@@ -111,6 +114,7 @@ pub struct Effort {
 /// Arguments of `run`.
 #[derive(Debug, Args)]
 pub struct Run {
+    /// The traces.
     #[command(flatten)]
     pub input: Traces,
     /// Folder for everything that is written.
@@ -119,6 +123,7 @@ pub struct Run {
     /// Scenarios in all, those of --add included.
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub scenarios: usize,
+    /// How much is simulated.
     #[command(flatten)]
     pub effort: Effort,
     /// Further scenarios, written by hand; they come first.
@@ -135,6 +140,7 @@ pub struct Run {
 /// Arguments of `learn`.
 #[derive(Debug, Args)]
 pub struct Learn {
+    /// The traces.
     #[command(flatten)]
     pub input: Traces,
     /// Where the model goes; `-` is standard output.
@@ -151,6 +157,7 @@ pub struct Inspect {
     /// A model file, or trace files, folders, or `-`.
     #[arg(value_name = "MODEL|TRACES", required = true)]
     pub inputs: Vec<PathBuf>,
+    /// How they are read.
     #[command(flatten)]
     pub reading: Reading,
     /// Print the same as JSON.
@@ -187,6 +194,7 @@ pub struct Sweep {
     /// Folder for everything that is written.
     #[arg(short, long, value_name = "DIR")]
     pub output: PathBuf,
+    /// How much is simulated.
     #[command(flatten)]
     pub effort: Effort,
     /// What live experiments with scenarios of the same id showed.

@@ -11,8 +11,7 @@ use models::error::{InputError, InputErrors};
 use models::format::{Overlay, read_model, read_overlay};
 use models::system::Model;
 use models::trace::{ReadOptions, Reader, TraceSet};
-use scenarios::check::check;
-use scenarios::format::read_scenarios;
+use scenarios::format::read_checked;
 use scenarios::scenario::Scenario;
 
 use crate::demo;
@@ -81,19 +80,7 @@ pub fn overlay(path: &Path) -> Result<Overlay, Failure> {
 
 /// Reads a scenario file and checks that its scenarios fit the model.
 pub fn scenarios(path: &Path, model: &Model) -> Result<Vec<Scenario>, Failure> {
-    checked_scenarios(&name(path), &bytes(path)?, model)
-}
-
-/// As [`scenarios`], from bytes.
-pub fn checked_scenarios(name: &str, bytes: &[u8], model: &Model) -> Result<Vec<Scenario>, Failure> {
-    let scenarios = read_scenarios(name, bytes)?;
-    let mut errors = Vec::new();
-    for scenario in &scenarios {
-        if let Err(found) = check(scenario, model) {
-            errors.extend(found.0.into_iter().map(|error| InputError { file: name.to_owned(), ..error }));
-        }
-    }
-    if errors.is_empty() { Ok(scenarios) } else { Err(InputErrors(errors).into()) }
+    Ok(read_checked(&name(path), &bytes(path)?, model)?)
 }
 
 /// Whether one path of a command that takes both is a model rather than traces: a file whose first key is one of a model's.
@@ -104,8 +91,13 @@ pub fn looks_like_a_model(path: &Path) -> bool {
     let mut start = Vec::new();
     let read = File::open(path).and_then(|file| file.take(64 * 1024).read_to_end(&mut start));
     let text = String::from_utf8_lossy(&start);
-    let first = text.lines().map(str::trim).find(|line| !matches!(line.chars().next(), None | Some('#' | '%')) && *line != "---" && *line != "{");
-    let key = first.and_then(|line| line.trim_start_matches('{').trim().split(':').next()).map(|key| key.trim_matches(['"', '\'', ' ']));
+    let first = text
+        .lines()
+        .map(str::trim)
+        .find(|line| !matches!(line.chars().next(), None | Some('#' | '%')) && *line != "---" && *line != "{");
+    let key = first
+        .and_then(|line| line.trim_start_matches('{').trim().split(':').next())
+        .map(|key| key.trim_matches(['"', '\'', ' ']));
     read.is_ok() && key.is_some_and(|key| ["version", "workload", "services", "edges", "topics", "learned"].contains(&key))
 }
 
@@ -196,7 +188,8 @@ mod tests {
             fs::write(file, "x").expect("written");
         }
         let found = files_below(folder.path()).expect("files");
-        let names: Vec<_> = found.iter().map(|file| file.strip_prefix(folder.path()).expect("below").to_string_lossy().into_owned()).collect();
+        let names: Vec<_> =
+            found.iter().map(|file| file.strip_prefix(folder.path()).expect("below").to_string_lossy().into_owned()).collect();
         assert_eq!(names, ["a/z.json", "b.json", "c.json"]);
     }
 }

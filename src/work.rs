@@ -1,7 +1,7 @@
 //! A sweep as a user meets it: progress, Ctrl-C that keeps what is finished, and a second start that does only what is missing.
 //!
 //! You are here: `work`. `sim` does the runs; this file feeds it jobs, appends records, and puts resumed and new ones in order.
-//! Always true: the records come in job order (scenario by scenario as in scenarios.yaml, then seed), however many threads or
+//! Always true: the records come in job order (batch by batch, then seed by seed, then in the order of scenarios.yaml), however many threads or
 //! starts it took.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +17,7 @@ use models::units::Nanos;
 use scenarios::record::RunRecord;
 use scenarios::scenario::Scenario;
 use scenarios::token::{Engine, Token, model_hash, scenario_hash};
-use sim::{Program, SweepOptions};
+use sim::{Program, RunOptions, SweepOptions};
 
 use crate::args::Effort;
 use crate::exit::{self, Failure};
@@ -63,7 +63,11 @@ pub fn sweep(dir: &OutputDir, model: &Model, batches: &[Batch], effort: &Effort)
     let before = done.len();
     done.retain(|job, _| jobs.contains(job));
     if before > done.len() {
-        show::note(format_args!("{}: {} runs of other inputs or settings are replaced", dir.path().display(), before - done.len()));
+        show::note(format_args!(
+            "{}: {} runs of other inputs or settings are replaced",
+            dir.path().display(),
+            before - done.len()
+        ));
     }
     if !done.is_empty() {
         show::note(format_args!("{}: {} of {} runs are finished already", dir.path().display(), done.len(), jobs.len()));
@@ -74,7 +78,7 @@ pub fn sweep(dir: &OutputDir, model: &Model, batches: &[Batch], effort: &Effort)
     let mut runs = dir.start_runs(&kept)?;
 
     let progress = Progress::new(jobs.len() as u64, resumed, "runs");
-    let mut finished_before = resumed;
+    let mut in_batches_before = 0;
     let mut broken = None;
     for batch in batches {
         let skip = batch.scenarios.iter().enumerate().flat_map(|(i, scenario)| {
@@ -88,7 +92,8 @@ pub fn sweep(dir: &OutputDir, model: &Model, batches: &[Batch], effort: &Effort)
             horizon: batch.horizon,
             warm_up: batch.warm_up,
             threads: effort.threads.map_or(0, NonZeroUsize::get),
-            ..SweepOptions::default()
+            max_events: RunOptions::default().max_events,
+            model_hash: naming.model,
         };
         let mut fresh = Vec::new();
         let mut sink = |record: RunRecord| match runs.append(&record) {
@@ -101,8 +106,16 @@ pub fn sweep(dir: &OutputDir, model: &Model, batches: &[Batch], effort: &Effort)
                 ControlFlow::Break(())
             }
         };
-        sim::sweep(&program, &batch.scenarios, &options, &skip, &mut sink, &|p| progress.at(finished_before + p.done), stop_flag())?;
-        finished_before += fresh.len() as u64;
+        sim::sweep(
+            &program,
+            &batch.scenarios,
+            &options,
+            &skip,
+            &mut sink,
+            &|p| progress.at(in_batches_before + p.done as u64),
+            stop_flag(),
+        )?;
+        in_batches_before += (batch.scenarios.len() * seeds.len()) as u64;
         done.extend(fresh.into_iter().map(|record| ((record.scenario.clone(), record.token.clone()), record)));
         if broken.is_some() || stop_flag().load(Ordering::Relaxed) {
             break;
@@ -151,8 +164,10 @@ fn already_done(dir: &OutputDir, settings: &Settings) -> BTreeMap<(String, Strin
 fn jobs(batches: &[Batch], seeds: &[u64], naming: &Naming) -> Vec<(String, String)> {
     let mut jobs = Vec::new();
     for batch in batches {
-        for scenario in &batch.scenarios {
-            jobs.extend(seeds.iter().map(|&seed| (scenario.id.clone(), naming.token(scenario, batch.horizon, seed))));
+        for &seed in seeds {
+            jobs.extend(
+                batch.scenarios.iter().map(|scenario| (scenario.id.clone(), naming.token(scenario, batch.horizon, seed))),
+            );
         }
     }
     jobs

@@ -61,7 +61,7 @@ pub fn page(report: &Report, plots: &Plots) -> String {
         section(&mut body, "live", "Beside what really happened", |out| beside(out, live));
     }
     items(&mut body, "learned", "What was learned", &report.learned);
-    section(&mut body, "assumed", "What was only assumed", |out| assumed(out, report));
+    section(&mut body, "assumed", "What the ranking hangs on", |out| assumed(out, report));
     items(&mut body, "next", "What to do next", &text::next(report));
     section(&mut body, "method", "How to read the numbers", |out| out.push_str(METHOD));
     let title =
@@ -148,7 +148,7 @@ fn head(out: &mut String, report: &Report) {
     }
     let mut links = vec![("overview", "Overview"), ("worst", "The worst, one by one"), ("ranking", "The whole ranking")];
     links.extend(report.live.as_ref().map(|_| ("live", "Beside what really happened")));
-    links.extend([("assumed", "What was only assumed"), ("method", "How to read the numbers")]);
+    links.extend([("assumed", "What the ranking hangs on"), ("method", "How to read the numbers")]);
     let links: Vec<String> = links.iter().map(|(id, name)| format!("<a href=\"#{id}\">{name}</a>")).collect();
     put!(out, "<nav>{}</nav>\n</header>", links.join(" "));
 }
@@ -277,25 +277,27 @@ fn beside(out: &mut String, live: &Comparison) {
 }
 
 fn assumed(out: &mut String, report: &Report) {
-    if report.assumed.is_empty() {
-        out.push_str("<p>Nothing: every number of the model was counted, estimated or written by a person.</p>\n");
-        return;
-    }
     out.push_str(
-        "<p>Neither traces nor a person told these. If one of them is wrong, the ranking may be: write what you know into a file of the \
-         model's form and run again with <code>--with known.yaml</code>.</p>\n<div class=\"scroll\"><table>\n\
-         <tr><th class=\"l\">assumed</th><th class=\"l\">why it matters</th><th class=\"l\">where</th></tr>\n",
+        "<p>Two kinds of things. <b>Choices of structure</b>, whoever made them: they are known to decide whether an outage ends. And \
+         <b>numbers that neither traces nor a person told</b>: if one of them is wrong, the ranking may be. Write what you know into a file of \
+         the model's form and run again with <code>--with known.yaml</code>.</p>\n",
     );
-    for a in &report.assumed {
+    for (structural, title) in [(true, "choices of structure"), (false, "assumed numbers")] {
+        let rows: Vec<_> = report.assumed.iter().filter(|a| a.structural == structural).collect();
+        if rows.is_empty() {
+            put!(out, "<p>No {title}.</p>");
+            continue;
+        }
         put!(
             out,
-            "<tr><td class=\"l\">{}</td><td class=\"l\">{}</td><td class=\"l\">{}</td></tr>",
-            escape(&a.what),
-            escape(&a.matters),
-            escape(&list(&a.places, 30))
+            "<div class=\"scroll\"><table>\n<tr><th class=\"l\">{title}</th><th class=\"l\">why it matters</th><th class=\"l\">where</th></tr>"
         );
+        for a in rows {
+            let (what, matters, places) = (escape(&a.what), escape(&a.matters), escape(&list(&a.places, 30)));
+            put!(out, "<tr><td class=\"l\">{what}</td><td class=\"l\">{matters}</td><td class=\"l\">{places}</td></tr>");
+        }
+        out.push_str("</table></div>\n");
     }
-    out.push_str("</table></div>\n");
 }
 
 /// Formulas and words, in short.
@@ -319,3 +321,89 @@ ten by Kaplan and Meier: runs that had not recovered at their end count as longe
 interval of their paired difference (same world, same seed) holds 0.</dd>
 </dl>
 ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{AnalyseInput, analyse, svg, testing};
+    use scenarios::record::{EdgeSeries, NodeSeries, Series};
+
+    /// A report whose every name tries to break out of the page.
+    fn hostile() -> (models::system::Model, Report, Series) {
+        const EVIL: &str = "<script>alert('x')</script>&\"\u{1b}]\u{0}";
+        let (mut model, mut scenarios, mut records) = testing::rehearsal();
+        let service = model.services["stock"].clone();
+        model.services.insert(EVIL.into(), service);
+        scenarios.iter_mut().for_each(|s| s.why = format!("{EVIL} {}", s.why));
+        for record in &mut records {
+            record.queue_node = EVIL.into();
+            record.token = EVIL.into();
+            record.breaches.iter_mut().for_each(|b| b.node = EVIL.into());
+        }
+        let notes = [EVIL.to_string()];
+        let input = AnalyseInput {
+            model: &model,
+            scenarios: &scenarios,
+            records: &records,
+            notes: &notes,
+            compare_live: None,
+            folder: EVIL,
+        };
+        let report = analyse(&input);
+        let node = NodeSeries {
+            kind: "entry".into(),
+            ended: vec![9; 480],
+            errors: vec![1; 480],
+            p50_ms: vec![5.0; 480],
+            p99_ms: vec![9.0; 480],
+            queue: vec![3; 480],
+            in_flight: vec![1; 480],
+        };
+        let edge = EdgeSeries { attempts: vec![5; 480], retries: vec![1; 480], failures: vec![1; 480] };
+        let series = Series {
+            dt_ms: 250,
+            nodes: [(EVIL.to_string(), node)].into_iter().collect(),
+            edges: [(EVIL.to_string(), edge)].into_iter().collect(),
+        };
+        (model, report, series)
+    }
+
+    #[test]
+    fn names_cannot_break_out_of_page_or_plot_and_plots_are_well_formed() {
+        let (model, report, series) = hostile();
+        let (_, _, records) = testing::rehearsal();
+        let record = records.last().expect("there are some");
+        let timeline = svg::timeline(&svg::Timeline { row: &report.rows[0], record, series: &series, twin: &series });
+        let plots = Plots {
+            ranking: svg::ranking(&report),
+            graph: svg::graph(&model, &report),
+            timelines: [(report.rows[0].id.clone(), timeline.clone())].into_iter().collect(),
+        };
+        for svg in [&plots.ranking, &plots.graph, &timeline] {
+            let parsed = roxmltree::Document::parse(svg).expect("it is XML");
+            assert!(parsed.descendants().filter(|n| n.has_tag_name(("http://www.w3.org/2000/svg", "text"))).count() > 5);
+        }
+        let page = page(&report, &plots);
+        assert!(!page.contains("<script"), "a name became markup");
+        assert!(!page.chars().any(|c| c.is_control() && c != '\n'), "a control character got through");
+        assert!(page.contains("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&amp;&quot;"));
+        assert_eq!(page.matches("<svg ").count(), 3);
+        assert!(
+            !page.contains("http://") || page.matches("http://").count() == page.matches("http://www.w3.org/2000/svg").count(),
+            "a page loads nothing"
+        );
+    }
+
+    #[test]
+    fn plots_of_nothing_are_still_pictures() {
+        let empty = Report::default();
+        let record = testing::record("none", 1);
+        let row = Row { id: "none".into(), ..Row::default() };
+        let nothing = Series::default();
+        let timeline = svg::timeline(&svg::Timeline { row: &row, record: &record, series: &nothing, twin: &nothing });
+        for svg in [svg::ranking(&empty), svg::graph(&models::system::Model::default(), &empty), timeline] {
+            roxmltree::Document::parse(&svg).expect("it is XML");
+        }
+        assert!(page(&empty, &Plots::default()).contains("No scenario has a finished run"));
+    }
+}

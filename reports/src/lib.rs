@@ -12,7 +12,6 @@
 pub mod assumed;
 pub mod csv;
 pub mod findings;
-pub mod flow;
 pub mod html;
 pub mod json;
 pub mod km;
@@ -81,7 +80,7 @@ fn system(model: &Model) -> view::System {
     view::System {
         entries: entries.collect(),
         services: model.services.len() as u32,
-        edges: flow::flow(model).edges.len() as u32,
+        edges: scenarios::analyse(model).boundaries.len() as u32,
         topics: model.topics.len() as u32,
         learned_from: model.learned.as_ref().map(|l| (l.traces, l.spans, stats::round6(l.seconds))),
     }

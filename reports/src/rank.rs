@@ -301,3 +301,117 @@ pub fn spread_of_runs(records: &[RunRecord]) -> (u32, u32) {
     let worlds: BTreeSet<u32> = records.iter().map(|r| r.world).collect();
     (seeds.len() as u32, worlds.len() as u32)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{AnalyseInput, analyse, testing};
+
+    fn report(scenarios: &[Scenario], records: &[RunRecord]) -> crate::Report {
+        let model = testing::shop();
+        analyse(&AnalyseInput { model: &model, scenarios, records, notes: &[], compare_live: None, folder: "out" })
+    }
+
+    #[test]
+    fn the_numbers_of_a_row_are_those_worked_out_by_hand() {
+        let (_, scenarios, records) = testing::rehearsal();
+        let report = report(&scenarios, &records);
+        let row = &report.rows[0];
+        assert_eq!((row.rank, row.id.as_str(), row.runs), (1, "stock-slow", 10));
+        // (harmed - 100) / 1000 = 0.21, 0.22 ... 0.30: mean 0.255, deviation 0.0302765, t(9) = 2.262157: half width 0.0216585.
+        assert_eq!((row.cascade_risk.mean, row.cascade_risk.low, row.cascade_risk.high), (0.255, 0.233_341, 0.276_659));
+        assert_eq!(row.excess_failed_share, 0.303);
+        assert_eq!((row.p_cascade.count, row.p_cascade.estimate), (8, 0.8));
+        assert_eq!((row.p_metastable.count, row.p_metastable.low, row.p_metastable.high), (2, 0.056_682_2, 0.509_838));
+        // Eight recover after 3, 4, 5, 6, 8, 9, 10, 11 s; two are censored at 120 - 50 s: the fifth is the median, 0.2 is left at the end.
+        assert_eq!((row.recovery.median_s, row.recovery.p90_s, row.recovery.censored_share), (Some(8.0), None, 0.2));
+        assert_eq!((row.token.as_str(), row.worst_seed, row.worst_severity), ("fs1-stock-slow-10", 10, 0.4));
+        let breached: Vec<_> = row.breached.iter().map(|b| (b.node.as_str(), b.probability, b.by_p99)).collect();
+        assert_eq!(breached, [("orders", 1.0, 0.5), ("web", 0.9, 0.5)]);
+    }
+
+    #[test]
+    fn rank_goes_by_risk_then_metastability_then_excess_then_name() {
+        let (_, scenarios, records) = testing::rehearsal();
+        let order = |records: &[RunRecord]| report(&scenarios, records).rows.iter().map(|r| r.id.clone()).collect::<Vec<_>>();
+        assert_eq!(order(&records), ["stock-slow", "stock-errors", "control", "mails-stall"]);
+        let mut stays = records.clone();
+        stays.iter_mut().filter(|r| r.scenario == "mails-stall" && r.seed == 1).for_each(|r| r.metastable = true);
+        assert_eq!(order(&stays), ["stock-slow", "mails-stall", "stock-errors", "control"]);
+    }
+
+    #[test]
+    fn the_order_of_the_records_does_not_matter() {
+        let (_, scenarios, mut records) = testing::rehearsal();
+        let before = report(&scenarios, &records);
+        records.reverse();
+        assert_eq!(report(&scenarios, &records), before);
+    }
+
+    #[test]
+    fn of_equally_bad_runs_the_first_seed_is_the_one_to_replay() {
+        let (_, scenarios, mut records) = testing::rehearsal();
+        records.iter_mut().filter(|r| r.scenario == "stock-slow").for_each(|r| r.harmed = 200);
+        assert_eq!(report(&scenarios, &records).rows[0].token, "fs1-stock-slow-1");
+    }
+
+    #[test]
+    fn a_node_causes_what_its_faults_do_and_suffers_what_others_do() {
+        let (_, scenarios, records) = testing::rehearsal();
+        let nodes = report(&scenarios, &records).nodes;
+        assert_eq!(nodes["stock"], NodeRisk { causes: Some(0.255), suffers: Some(0.0) });
+        // Three scenarios with faults strike elsewhere; in one of them orders always breaches.
+        assert_eq!(nodes["orders"], NodeRisk { causes: None, suffers: Some(0.333_333) });
+    }
+
+    #[test]
+    fn findings_name_what_stayed_what_did_nothing_and_what_is_missing() {
+        let (_, mut scenarios, mut records) = testing::rehearsal();
+        scenarios.push(Scenario { id: "later".into(), ..Scenario::default() });
+        records.push(testing::record("forgotten", 1));
+        records[0].harmed = 3;
+        records[1].truncated = true;
+        let found = report(&scenarios, &records).findings;
+        let expected = [
+            Finding::ControlDiffers { scenario: "control".into(), harmed: 3 },
+            Finding::Truncated { scenario: "mails-stall".into(), runs: 1, of: 10 },
+            Finding::NotRun { scenarios: vec!["later".into()] },
+            Finding::UnknownScenarios { scenarios: vec!["forgotten".into()], records: 1 },
+        ];
+        assert_eq!(found[..4], expected);
+        assert!(matches!(&found[4], Finding::Metastable { scenario, .. } if scenario == "stock-slow"), "{found:?}");
+        assert!(found.iter().any(|f| matches!(f, Finding::NoFaultReachedAnything { scenario, .. } if scenario == "mails-stall")));
+        assert!(!found.iter().any(|f| matches!(f, Finding::NoFaultReachedAnything { scenario, .. } if scenario == "control")));
+    }
+
+    #[test]
+    fn neighbours_within_their_noise_are_called_undecided_and_distant_ones_are_not() {
+        let (_, scenarios, mut records) = testing::rehearsal();
+        let undecided = |records: &[RunRecord]| {
+            report(&scenarios, records)
+                .findings
+                .iter()
+                .filter(|f| matches!(f, Finding::RankUndecided { .. }))
+                .cloned()
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(undecided(&records), []);
+        for record in records.iter_mut().filter(|r| r.scenario == "stock-errors") {
+            (record.harmed, record.harmed_directly) = (if record.seed % 2 == 0 { 400 } else { 150 }, 0);
+        }
+        let found = undecided(&records);
+        let between = ["stock-errors".to_string(), "stock-slow".to_string()];
+        assert!(
+            matches!(&found[..], [Finding::RankUndecided { between: b, runs: 10, runs_wanted: Some(n), .. }] if *b == between && *n > 10),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn no_records_make_an_empty_report() {
+        let (_, scenarios, _) = testing::rehearsal();
+        let report = report(&scenarios, &[]);
+        assert_eq!((report.rows.len(), report.findings.len()), (0, 1));
+        assert!(crate::summary(&report).contains("nothing to rank"));
+    }
+}

@@ -4,8 +4,10 @@ use indexmap::IndexMap;
 use models::dist::{Dist, Work};
 use models::param::{Limit, Param};
 use models::system::{Call, CallPath, Edge, EdgeName, Entry, Model, OpRef, Operation, Publish, Retry, Service, Step, Topic};
-use models::units::Nanos;
-use scenarios::record::RunRecord;
+use models::units::{Nanos, SimTime};
+use scenarios::fault::{Fault, FaultKind, Target};
+use scenarios::record::{Breach, Peak, RunRecord};
+use scenarios::scenario::Scenario;
 
 fn call(to: &str, operation: &str, site: u32, times: Vec<(u32, f64)>) -> Step {
     Step::Call(Call { to: OpRef::new(to, operation), site, times, on_failure: Param::declared(1.0), wait: true, fallback: None })
@@ -70,15 +72,6 @@ pub(crate) fn shop() -> Model {
     }
 }
 
-/// Adds a call `from -> to.operation`, made with this chance, to every path of `from`.
-pub(crate) fn add_call(model: &mut Model, from: &str, to: &str, operation: &str, chance: f64) {
-    for op in model.services[from].operations.values_mut() {
-        for path in &mut op.paths {
-            path.steps.push(call(to, operation, 99, vec![(0, 1.0 - chance), (1, chance)]));
-        }
-    }
-}
-
 /// A run of 1,000 requests in which nothing happened.
 pub(crate) fn record(scenario: &str, seed: u64) -> RunRecord {
     RunRecord {
@@ -110,4 +103,64 @@ pub(crate) fn record(scenario: &str, seed: u64) -> RunRecord {
         wasted: 0,
         vs_baseline: Default::default(),
     }
+}
+
+/// Four scenarios on the shop with ten runs each: one that spreads and sometimes stays, one that harms directly only, one that does
+/// nothing, and a control.
+pub(crate) fn rehearsal() -> (Model, Vec<Scenario>, Vec<RunRecord>) {
+    let strike =
+        |kind, target: Target| Fault { kind, target, start: SimTime::from_nanos(30_000_000_000), duration: Nanos::from_secs(20) };
+    let scenario = |id: &str, why: &str, faults| Scenario { id: id.into(), why: why.into(), load: None, faults };
+    let scenarios = vec![
+        scenario("control", "", vec![]),
+        scenario(
+            "mails-stall",
+            "the queue of mails is never drained",
+            vec![strike(FaultKind::ConsumerStall, Target::Node("mails".into()))],
+        ),
+        scenario(
+            "stock-errors",
+            "stock answers 150 calls/s",
+            vec![strike(FaultKind::Errors { probability: 0.3 }, Target::Node("stock".into()))],
+        ),
+        scenario(
+            "stock-slow",
+            "orders -> stock: three tries, p99 <5 ms> & \"no budget\"",
+            vec![strike(
+                FaultKind::Latency { add: Nanos::from_millis(800), jitter: Nanos::ZERO },
+                Target::Edge(EdgeName::new("orders", "stock")),
+            )],
+        ),
+    ];
+    let mut records = Vec::new();
+    for seed in 1..=10_u64 {
+        records.extend([record("control", seed), record("mails-stall", seed)]);
+        records.push(RunRecord {
+            harmed: 40 + seed,
+            harmed_directly: 40 + seed,
+            failed: 42 + seed,
+            recovery_s: Some(0.5),
+            ..record("stock-errors", seed)
+        });
+        let stays = seed % 5 == 0;
+        let breach = |node: &str| Breach { node: node.into(), by_error: true, by_p99: seed % 2 == 0, first_s: 33.0 };
+        records.push(RunRecord {
+            harmed: 300 + 10 * seed,
+            harmed_directly: 100,
+            failed: 250 + 10 * seed,
+            cascaded: seed > 2,
+            metastable: stays,
+            recovery_s: (!stays).then_some(2.0 + seed as f64),
+            breaches: if seed > 1 { vec![breach("orders"), breach("web")] } else { vec![breach("orders")] },
+            error_rate: Peak { peak: 0.5, baseline: 0.002 },
+            p99_ms: Peak { peak: 1500.0, baseline: 80.0 },
+            retry_amplification_peak: 2.5,
+            retry_amplification_mean: 1.4,
+            queue_depth: Peak { peak: 50.0, baseline: 3.0 },
+            queue_node: "orders".into(),
+            wasted: 500,
+            ..record("stock-slow", seed)
+        });
+    }
+    (shop(), scenarios, records)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use models::format::{Overlay, read_overlay, write_model};
-use scenarios::format::write_scenarios;
+use scenarios::format::{read_checked, write_scenarios};
 use scenarios::scenario::Scenario;
 
 use crate::args::Run;
@@ -35,7 +35,7 @@ pub fn act(args: &Run) -> Result<(), Failure> {
 
     let mut batches = Vec::new();
     if demo {
-        let recorded = inputs::checked_scenarios(demo::SCENARIOS.0, demo::SCENARIOS.1, &model)?;
+        let recorded = read_checked(demo::SCENARIOS.0, demo::SCENARIOS.1, &model)?;
         batches.push(Batch { scenarios: recorded, horizon: demo::HORIZON, warm_up: demo::WARM_UP });
     }
     let added = args.add.as_deref().map_or(Ok(Vec::new()), |path| inputs::scenarios(path, &model))?;
@@ -49,7 +49,12 @@ pub fn act(args: &Run) -> Result<(), Failure> {
     proposed.truncate(wanted);
     scenarios.extend(proposed.iter().cloned());
     batches.last_mut().expect("the batch of the added ones").scenarios.extend(proposed);
-    show::note(format_args!("{} scenarios ({given} given, {} proposed) x {} seeds", scenarios.len(), scenarios.len() - given, args.effort.seeds));
+    show::note(format_args!(
+        "{} scenarios ({given} given, {} proposed) x {} seeds",
+        scenarios.len(),
+        scenarios.len() - given,
+        args.effort.seeds
+    ));
 
     dir.write(output::MODEL, |out| out.write_all(write_model(&model).as_bytes()))?;
     dir.write(output::SCENARIOS, |out| out.write_all(write_scenarios(&scenarios).as_bytes()))?;
@@ -69,7 +74,8 @@ fn demo_start(args: &Run) -> Result<Start, Failure> {
     show::note("no traces were named: this is the demo, a small ticket shop that was recorded, and really hurt in twelve ways");
     let (name, bytes) = demo::KNOWN;
     let known = args.input.reading.with.as_deref().map_or_else(|| Ok(read_overlay(name, bytes)?), inputs::overlay)?;
-    let live = args.live.as_deref().map_or_else(|| Ok((demo::OUTCOMES.0.to_owned(), demo::OUTCOMES.1.to_vec())), inputs::named)?;
+    let live =
+        args.live.as_deref().map_or_else(|| Ok((demo::OUTCOMES.0.to_owned(), demo::OUTCOMES.1.to_vec())), inputs::named)?;
     Ok(Start { input: inputs::demo_traces()?, known: Some(known), live: Some(live) })
 }
 

@@ -5,8 +5,7 @@ use std::path::Path;
 
 use models::system::Model;
 use scenarios::scenario::Scenario;
-use serde_json::{Value, json};
-use sim::{Program, RunOptions, RunResult};
+use sim::{Prepared, Program, RunOptions, RunResult};
 
 use crate::args::Simulate;
 use crate::exit::Failure;
@@ -20,10 +19,12 @@ pub fn act(args: &Simulate) -> Result<(), Failure> {
     let program = Program::compile(&model, args.world)?;
     let options =
         RunOptions { seed: args.seed, horizon: args.horizon, warm_up: args.warmup, series: args.series, ..RunOptions::default() };
+    let prepared = Prepared::new(&program, &scenario, &options)?;
     let before = clock::thread_cpu();
-    let mut result = sim::simulate(&program, &scenario, &options)?;
-    result.cpu_seconds = (clock::thread_cpu() - before).as_secs_f64();
-    if args.json { show::json(&as_json(&result)) } else { show::text(&as_text(&result)) }
+    let finished = prepared.run();
+    let cpu_seconds = (clock::thread_cpu() - before).as_secs_f64();
+    let result = RunResult { cpu_seconds, ..finished.result() };
+    if args.json { show::json(&result) } else { show::text(&as_text(&result)) }
 }
 
 /// The scenario that is meant: the only one of the file, or the one with this id.
@@ -35,7 +36,11 @@ fn pick(path: &Path, id: Option<&str>, model: &Model) -> Result<Scenario, Failur
     found.ok_or_else(|| {
         let nearest = id.and_then(|id| models::error::nearest(id, ids.iter().map(String::as_str)));
         let expected = format!("one scenario, named by --id: it holds {}", list(&ids));
-        Failure::refused(inputs::name(path), expected, format_args!("add --id {}", nearest.or(ids.first().map(String::as_str)).unwrap_or("ID")))
+        Failure::refused(
+            inputs::name(path),
+            expected,
+            format_args!("add --id {}", nearest.or(ids.first().map(String::as_str)).unwrap_or("ID")),
+        )
     })
 }
 
@@ -44,32 +49,24 @@ fn list(ids: &[String]) -> String {
     if ids.len() > 12 { format!("{shown} and {} more", ids.len() - 12) } else { shown }
 }
 
-fn as_json(result: &RunResult) -> Value {
-    let mut value = json!({
-        "digest": format!("{:016x}", result.digest),
-        "requests": result.requests,
-        "events": result.events,
-        "truncated": result.truncated,
-        "cpu_seconds": result.cpu_seconds,
-        "entries": result.entries,
-        "boundaries": result.boundaries,
-        "services": result.services,
-    });
-    if let Some(series) = &result.series {
-        value["series"] = json!(series);
-    }
-    value
-}
-
 fn as_text(result: &RunResult) -> String {
     let mut text = format!(
-        "{} requests, {} events in {:.2} s of CPU time; digest {:016x}\n",
+        "{} requests, {} events in {:.2} s of CPU time; digest {}\n",
         result.requests, result.events, result.cpu_seconds, result.digest
     );
     if result.truncated {
         text += "The run was ended early: it used up its budget of events.\n";
     }
-    let mut calls = Table::new(&["as the caller saw it", ">requests", ">attempts", ">errors", ">error rate", ">mean ms", ">p50 ms", ">p99 ms"]);
+    let mut calls = Table::new(&[
+        "as the caller saw it",
+        ">requests",
+        ">attempts",
+        ">errors",
+        ">error rate",
+        ">mean ms",
+        ">p50 ms",
+        ">p99 ms",
+    ]);
     for (name, c) in result.entries.iter().chain(&result.boundaries) {
         let numbers = [c.error_rate * 100.0, c.mean_ms, c.p50_ms, c.p99_ms];
         let mut row = vec![name.clone(), c.requests.to_string(), c.attempts.to_string(), c.errors.to_string()];
@@ -80,7 +77,13 @@ fn as_text(result: &RunResult) -> String {
     let mut services = Table::new(&["service", ">utilisation", ">mean wait ms", ">mean in system", ">queue peak"]);
     for (name, s) in &result.services {
         let utilisation = format!("{:.1} %", s.utilisation * 100.0);
-        services.row(vec![name.clone(), utilisation, format!("{:.2}", s.mean_wait_ms), format!("{:.2}", s.mean_in_system), s.queue_peak.to_string()]);
+        services.row(vec![
+            name.clone(),
+            utilisation,
+            format!("{:.2}", s.mean_wait_ms),
+            format!("{:.2}", s.mean_in_system),
+            s.queue_peak.to_string(),
+        ]);
     }
     let _ = write!(text, "\n{calls}\n{services}");
     text

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use models::system::Model;
 use plotters::style::RGBColor;
+use scenarios::Analysis;
 
-use crate::flow::{Flow, flow};
 use crate::svg::layout::{Layout, layered};
 use crate::svg::{CENTRE, Canvas, GRID, INK, LEFT, PAPER, QUIET, RIGHT, draw};
 use crate::view::{NodeRisk, Report};
@@ -33,15 +33,16 @@ const UNTRIED: RGBColor = RGBColor(252, 252, 251);
 
 /// Draws the graph of a model, its nodes coloured by the highest cascade risk among the scenarios that strike them.
 pub fn graph(model: &Model, report: &Report) -> String {
-    let flow = flow(model);
+    let flow = scenarios::analyse(model);
     let names = chosen(model, report, &flow);
     let index: BTreeMap<&str, usize> = names.iter().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
     let mut edges = Vec::new();
-    for (name, rate) in &flow.edges {
-        if let (Some(from), Some(to)) = (index.get(name.from.as_str()), index.get(name.to.as_str())) {
-            edges.push(((*from, *to), *rate));
+    for boundary in &flow.boundaries {
+        if let (Some(from), Some(to)) = (index.get(boundary.edge.from.as_str()), index.get(boundary.edge.to.as_str())) {
+            edges.push(((*from, *to), boundary.calls_per_s));
         }
     }
+    edges.sort_by_key(|edge| edge.0);
     let pairs: Vec<(usize, usize)> = edges.iter().map(|e| e.0).collect();
     let layout = layered(names.len(), &pairs);
     let width = (MARGIN * 2 + COLUMN * (layout.layers as i32 - 1) + BOX.0).max(880);
@@ -70,16 +71,16 @@ pub fn graph(model: &Model, report: &Report) -> String {
                 "service"
             };
             let loops = pairs.contains(&(i, i));
-            node(canvas, &layout, i, &Shown { name, kind, risk, rate: flow.nodes.get(name).copied().unwrap_or(0.0), loops });
+            node(canvas, &layout, i, &Shown { name, kind, risk, rate: flow.node(name).map_or(0.0, |node| node.per_s), loops });
         }
     })
 }
 
 /// The nodes to draw, in the model's order, entries first.
-fn chosen(model: &Model, report: &Report, flow: &Flow) -> Vec<String> {
+fn chosen(model: &Model, report: &Report, flow: &Analysis) -> Vec<String> {
     let all: Vec<&String> = model.workload.keys().chain(model.services.keys()).chain(model.topics.keys()).collect();
     let key = |name: &String| {
-        (report.nodes.get(name).and_then(|n| n.causes).unwrap_or(0.0), flow.nodes.get(name).copied().unwrap_or(0.0))
+        (report.nodes.get(name).and_then(|n| n.causes).unwrap_or(0.0), flow.node(name).map_or(0.0, |node| node.per_s))
     };
     let mut order: Vec<usize> = (0..all.len()).collect();
     let entries = model.workload.len();
