@@ -608,6 +608,13 @@ fn zipkin_halves_with_one_id_become_caller_and_callee() {
 }
 
 #[test]
+fn endless_names_are_cut_and_counted() {
+    let set = read("trace", otlp_span(1, &"é".repeat(1 << 20), &[]).as_bytes());
+    assert_eq!(set.traces[0].spans[0].operation.len(), 4096);
+    assert_eq!(set.files[0].mended.values().sum::<u64>(), 1);
+}
+
+#[test]
 fn more_spans_than_the_limit_are_counted_not_held() {
     let limits = Limits { spans: 10, ..Limits::default() };
     let lines: Vec<String> = (1..=25).map(|trace| otlp(trace, "a", &[])).collect();

@@ -241,7 +241,7 @@ fn find_parents(spans: &[Span], notes: &mut AssemblyNotes) -> (Vec<Option<u32>>,
         };
         let mut candidates = with_id(id).filter(|&other| other != i);
         // Of two halves with one id, the server's did what its own service did next; else the client's is the parent.
-        let same_service = candidates.clone().filter(|&other| spans[other].service == span.service).next_back();
+        let same_service = candidates.clone().rfind(|&other| spans[other].service == span.service);
         let found = same_service.or_else(|| candidates.next());
         if found.is_none() && id != span.span_id {
             notes.orphans += 1;
