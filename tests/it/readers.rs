@@ -75,12 +75,15 @@ fn what_is_odd_in_the_real_files_is_found() {
         let cart =
             spans(&set).find(|span| span.peer.as_deref() == Some("cartservice")).expect("a call of the service without spans");
         assert_eq!((cart.status, cart.failure), (Status::Error, Some(Failure::Connection)));
+        let calls = spans(&set).filter(|span| span.kind == Kind::Client && span.operation.contains("CartService"));
+        assert!(calls.into_iter().all(|span| span.peer.as_deref() == Some("cartservice")), "also those that name no callee");
     }
     if let Some(bytes) = shared_bytes("traces/otlp-protobuf/hipstershop.lenprefixed.binpb.gz") {
         let set = read("hipstershop", &bytes);
         let found = &set.assembly;
         assert_eq!((found.orphans, found.rootless_traces, found.after_parent), (141, 35, 1_887));
-        assert_eq!(spans(&set).filter(|span| span.status == Status::Error).count(), 667);
+        // 667 say so by their status; 347 calls of the payment provider leave it unset and were answered with HTTP 401.
+        assert_eq!(spans(&set).filter(|span| span.status == Status::Error).count(), 667 + 347);
         let leaves = [
             ("redis-cart", PeerKind::Database),
             ("Galactus.Postgres:98321", PeerKind::Database),
@@ -92,7 +95,9 @@ fn what_is_odd_in_the_real_files_is_found() {
         }
     }
     if let Some(bytes) = shared_bytes("traces/zipkin-json/smartthings-oauth-authorization.json") {
-        assert_eq!(read("smartthings", &bytes).assembly.shared, 45);
+        // One message was received by two replicas, by one of them three times and by the other twice: pieces of two spans.
+        let found = read("smartthings", &bytes).assembly;
+        assert_eq!((found.shared, found.duplicates), (45 - 3, 3));
     }
     if let Some(bytes) = shared_bytes("traces/zipkin-json/messaging2.json") {
         assert_eq!(read("messaging2", &bytes).assembly.orphans, 6);
@@ -271,15 +276,15 @@ fn a_broken_span_costs_that_span() {
     let list: Vec<String> =
         set.files[0].skipped_records.iter().map(|skipped| format!("{}: {}", skipped.place, skipped.reason)).collect();
     expect![[r#"
-        line 1, /resourceSpans/0/scopeSpans/0/spans/0: trace id "xyz" is not 32 hexadecimal digits
-        line 1, /resourceSpans/0/scopeSpans/0/spans/1: an id that is all zeros
-        line 1, /resourceSpans/0/scopeSpans/0/spans/2: start time "-5" is not a whole number
-        line 1, /resourceSpans/0/scopeSpans/0/spans/3: a time later than the year 2200
-        line 1, /resourceSpans/0/scopeSpans/0/spans/4: invalid type: integer `17`, expected a sequence
-        line 1, /resourceSpans/0/scopeSpans/0/spans/5: invalid type: integer `17`, expected struct RawSpan"#]]
+        line 2, /resourceSpans/0/scopeSpans/0/spans/0: trace id "xyz" is not 32 hexadecimal digits
+        line 3, /resourceSpans/0/scopeSpans/0/spans/1: an id that is all zeros
+        line 4, /resourceSpans/0/scopeSpans/0/spans/2: start time "-5" is not a whole number
+        line 5, /resourceSpans/0/scopeSpans/0/spans/3: a time later than the year 2200
+        line 6, /resourceSpans/0/scopeSpans/0/spans/4: invalid type: integer `17`, expected a sequence
+        line 7, /resourceSpans/0/scopeSpans/0/spans/5: invalid type: integer `17`, expected a span, which is an object"#]]
     .assert_eq(&list.join("\n"));
     expect![[r#"
-        error: trace.json:1: /resourceSpans/0/scopeSpans/0/spans/0
+        error: trace.json:2: /resourceSpans/0/scopeSpans/0/spans/0
           found:    trace id "xyz" is not 32 hexadecimal digits
           expected: a whole record of the format
           help:     without --strict the record is skipped and counted"#]]
@@ -600,6 +605,13 @@ fn zipkin_halves_with_one_id_become_caller_and_callee() {
     assert_eq!(trace.spans[3].start_ns, trace.spans[2].start_ns, "without a time of its own it gets its parent's");
     assert_eq!(&*trace.spans[0].instance, "10.0.0.1:80");
     assert_eq!((trace.spans[3].peer.as_deref(), trace.spans[3].peer_kind), (Some("redis"), PeerKind::Database));
+}
+
+#[test]
+fn endless_names_are_cut_and_counted() {
+    let set = read("trace", otlp_span(1, &"é".repeat(1 << 20), &[]).as_bytes());
+    assert_eq!(set.traces[0].spans[0].operation.len(), 4096);
+    assert_eq!(set.files[0].mended.values().sum::<u64>(), 1);
 }
 
 #[test]

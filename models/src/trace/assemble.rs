@@ -4,12 +4,15 @@
 //! Always true: the result does not depend on the order in which spans came; parents form a forest.
 //! Not here: what a call is (`learn`).
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use super::{Kind, Span, Trace};
 
 /// What assembly found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AssemblyNotes {
-    /// Spans that were there more than once (the same trace, id, service and side), merged into one.
+    /// Spans that were there more than once (the same trace, id, service, replica and side), merged into one.
     pub duplicates: u64,
     /// Traces with a 64-bit id that were found to be the short form of a 128-bit one.
     pub short_ids_joined: u64,
@@ -31,6 +34,8 @@ pub struct AssemblyNotes {
     pub after_parent: u64,
     /// Spans of no stated side that must be the callee's, because their parent is in another service.
     pub sides_inferred: u64,
+    /// RPC calls that name no callee and got the one that all other calls of the same method name.
+    pub peers_inferred: u64,
     /// Links to other spans.
     pub links: u64,
     /// Links whose target is in the input.
@@ -66,6 +71,7 @@ fn short_forms(ids: &[u128]) -> Vec<(u128, u128)> {
 pub(crate) fn assemble(mut spans: Vec<Span>) -> (Vec<Trace>, AssemblyNotes) {
     let mut notes = AssemblyNotes::default();
     join_short_ids(&mut spans, &mut notes);
+    infer_rpc_peers(&mut spans, &mut notes);
     // The full key makes the order, and thus everything after it, independent of the order of the input.
     spans.sort_by(|a, b| order_in_trace(a).cmp(&order_in_trace(b)));
     let mut traces = Vec::new();
@@ -83,11 +89,12 @@ pub(crate) fn assemble(mut spans: Vec<Span>) -> (Vec<Trace>, AssemblyNotes) {
     (traces, notes)
 }
 
-/// Records of one id side by side: client half before server half, then by service, the longest first.
+/// Records of one id side by side: client half before server half, then by service and replica, the longest first.
 fn order_in_trace(span: &Span) -> impl Ord + '_ {
     let half = span.shared || span.kind == Kind::Server;
     let longest_first = u64::MAX - span.duration_ns;
-    (span.trace_id, span.span_id, half, &*span.service, longest_first, span.start_ns, &*span.operation, span.parent_id)
+    let recorder = (&*span.service, &*span.instance);
+    (span.trace_id, span.span_id, half, recorder, longest_first, span.start_ns, &*span.operation, span.parent_id)
 }
 
 fn join_short_ids(spans: &mut [Span], notes: &mut AssemblyNotes) {
@@ -104,6 +111,28 @@ fn join_short_ids(spans: &mut [Span], notes: &mut AssemblyNotes) {
         span.trace_id = full(span.trace_id);
         for link in &mut span.links {
             link.0 = full(link.0);
+        }
+    }
+}
+
+/// A call that failed early often does not say whom it was for. The method of an RPC tells, if all who say agree.
+fn infer_rpc_peers(spans: &mut [Span], notes: &mut AssemblyNotes) {
+    let is_rpc = |span: &Span| {
+        let method = span.operation.split_once('/').is_some_and(|(service, _)| service.contains('.'));
+        span.kind == Kind::Client && method && !span.operation.contains(' ')
+    };
+    let mut callees: BTreeMap<Arc<str>, Option<Arc<str>>> = BTreeMap::new();
+    for span in spans.iter().filter(|span| is_rpc(span)) {
+        let Some(peer) = span.peer.as_ref().filter(|peer| !peer.contains(':')) else { continue };
+        let callee = callees.entry(span.operation.clone()).or_insert_with(|| Some(peer.clone()));
+        if callee.as_ref() != Some(peer) {
+            *callee = None;
+        }
+    }
+    for span in spans.iter_mut().filter(|span| span.peer.is_none() && is_rpc(span)) {
+        if let Some(Some(callee)) = callees.get(&span.operation) {
+            span.peer = Some(callee.clone());
+            notes.peers_inferred += 1;
         }
     }
 }
@@ -136,16 +165,20 @@ fn assemble_trace(id: u128, spans: Vec<Span>, notes: &mut AssemblyNotes) -> Trac
     Trace { id, spans, parent, orphan }
 }
 
-/// Makes one span of those with the same id, service and side, and marks server halves that share their client's id.
+/// Makes one span of those with the same id, service, replica and side, and marks server halves that share their client's id.
 fn merge_duplicates(spans: Vec<Span>, notes: &mut AssemblyNotes) -> Vec<Span> {
     let mut merged: Vec<Span> = Vec::with_capacity(spans.len());
+    // The id of the last caller's half: a callee's half that follows with the same id shares it, said or not.
+    let mut caller = None;
     for mut span in spans {
+        if span.kind == Kind::Client {
+            caller = Some(span.span_id);
+        }
+        span.shared |= span.kind == Kind::Server && caller == Some(span.span_id);
         if let Some(last) = merged.last_mut().filter(|last| last.span_id == span.span_id) {
-            if !span.shared && span.kind == Kind::Server && last.kind == Kind::Client {
-                span.shared = true;
-            }
             let same_half = last.shared == span.shared || last.kind == Kind::Server && span.kind == Kind::Server;
-            if same_half && last.service == span.service {
+            let same_replica = last.instance == span.instance || last.instance.is_empty() || span.instance.is_empty();
+            if same_half && last.service == span.service && same_replica {
                 notes.duplicates += 1;
                 merge(last, span);
                 continue;
@@ -208,7 +241,7 @@ fn find_parents(spans: &[Span], notes: &mut AssemblyNotes) -> (Vec<Option<u32>>,
         };
         let mut candidates = with_id(id).filter(|&other| other != i);
         // Of two halves with one id, the server's did what its own service did next; else the client's is the parent.
-        let same_service = candidates.clone().filter(|&other| spans[other].service == span.service).last();
+        let same_service = candidates.clone().rfind(|&other| spans[other].service == span.service);
         let found = same_service.or_else(|| candidates.next());
         if found.is_none() && id != span.span_id {
             notes.orphans += 1;

@@ -203,6 +203,8 @@ impl<'a> Facts<'a> {
             "rpc.system" => self.rpc_system.offer(1, value.text()),
             "rpc.service" => self.rpc_service = value.text(),
             "rpc.method" => self.rpc_method = value.text(),
+            "grpc.service" if self.rpc_service.is_none() => self.rpc_service = value.text(),
+            "grpc.method" if self.rpc_method.is_none() => self.rpc_method = value.text(),
             "rpc.status_code" => self.rpc_status.offer(0, value.text()),
             "rpc.response.status_code" => self.rpc_status.offer(1, value.text()),
             "rpc.grpc.status_code" => self.rpc_status.offer(2, value.text()),

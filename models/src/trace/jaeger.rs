@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::Span;
 use super::attributes::{Facts, Recorder, RecorderFacts, Value};
 use super::inbox::{Inbox, Place, Stop};
-use super::loose::{Loose, Text, hex_id, null_is_default, plain};
+use super::loose::{Loose, Text, hex_id, line_in, null_is_default, plain};
 
 /// One trace.
 #[derive(Deserialize)]
@@ -36,7 +36,7 @@ struct Process<'a> {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, expecting = "a span, which is an object")]
 struct RawSpan<'a> {
     #[serde(borrow, rename = "traceID")]
     trace_id: Loose<'a>,
@@ -106,28 +106,39 @@ impl<'a> Tag<'a> {
 
 /// Reads one trace that begins on `place`.
 pub(crate) fn trace(json: &[u8], place: &Place, inbox: &mut Inbox<'_>) -> Result<(), Stop> {
-    if let Ok(whole) = serde_json::from_slice::<JaegerTrace<'_, RawSpan<'_>>>(json) {
+    let mut bad: Vec<(usize, String)> = Vec::new();
+    let parsed = serde_json::from_slice::<JaegerTrace<'_, RawSpan<'_>>>(json);
+    let in_one_go = parsed.is_ok();
+    if let Ok(whole) = parsed {
         let recorders = recorders(whole.processes, inbox);
         for (index, raw) in whole.spans.into_iter().enumerate() {
             if let Err(reason) = span(raw, &whole.trace_id, &recorders, inbox) {
-                inbox.skip(place.inside(format!("/spans/{index}")), reason)?;
+                bad.push((index, reason));
             }
         }
-        return Ok(());
+        if bad.is_empty() {
+            return Ok(());
+        }
     }
-    // Something in it is of the wrong shape. Span by span, it costs only the spans that are.
+    // Something in it is of the wrong shape: span by span, it costs only the spans that are. Or spans make no sense: their
+    // lines are only known this way.
     let loose = match serde_json::from_slice::<JaegerTrace<'_, &RawValue>>(json) {
         Ok(loose) => loose,
         Err(error) => return inbox.skip(place.plus_lines(error.line()), plain(&error)),
     };
     let recorders = recorders(loose.processes, inbox);
+    let mut bad = bad.into_iter().peekable();
     for (index, raw) in loose.spans.into_iter().enumerate() {
-        let result = match serde_json::from_str::<RawSpan<'_>>(raw.get()) {
-            Ok(raw) => span(raw, &loose.trace_id, &recorders, inbox),
-            Err(error) => Err(plain(&error)),
+        let result = if in_one_go {
+            bad.next_if(|&(at, _)| at == index).map_or(Ok(()), |(_, reason)| Err(reason))
+        } else {
+            match serde_json::from_str::<RawSpan<'_>>(raw.get()) {
+                Ok(raw) => span(raw, &loose.trace_id, &recorders, inbox),
+                Err(error) => Err(plain(&error)),
+            }
         };
         if let Err(reason) = result {
-            inbox.skip(place.inside(format!("/spans/{index}")), reason)?;
+            inbox.skip(place.plus_lines(line_in(json, raw)).inside(format!("/spans/{index}")), reason)?;
         }
     }
     Ok(())

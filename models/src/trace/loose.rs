@@ -8,6 +8,7 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 use super::attributes::Value;
 
@@ -18,6 +19,12 @@ pub(crate) fn plain(error: &serde_json::Error) -> String {
         Some(end) => text[..end].to_owned(),
         None => text,
     }
+}
+
+/// The line (from 1) of `json` on which its part `raw` begins.
+pub(crate) fn line_in(json: &[u8], raw: &RawValue) -> usize {
+    let offset = (raw.get().as_ptr() as usize).saturating_sub(json.as_ptr() as usize);
+    1 + json[..offset.min(json.len())].iter().filter(|&&byte| byte == b'\n').count()
 }
 
 /// Reads `null` as "nothing there".

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 
 use super::attributes::{Facts, Recorder, RecorderFacts, StatusCode, Value, kind_named, kind_number};
 use super::inbox::{Inbox, Place, Stop};
-use super::loose::{Loose, Text, hex_id, null_is_default, plain};
+use super::loose::{Loose, Text, hex_id, line_in, null_is_default, plain};
 use super::{Kind, Span};
 
 /// One element of `resourceSpans`.
@@ -65,7 +65,7 @@ struct Scope<'a> {
 
 /// One span, as loosely as can be.
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, expecting = "a span, which is an object")]
 struct RawSpan<'a> {
     #[serde(borrow, rename = "traceId", alias = "trace_id")]
     trace_id: Loose<'a>,
@@ -129,31 +129,44 @@ struct KeyValue<'a> {
 
 /// Reads one element of `resourceSpans` that begins on `place`.
 pub(crate) fn resource_spans(json: &[u8], place: &Place, inbox: &mut Inbox<'_>) -> Result<(), Stop> {
-    if let Ok(whole) = serde_json::from_slice::<ResourceSpans<'_, RawSpan<'_>>>(json) {
+    let mut bad: Vec<(usize, usize, String)> = Vec::new();
+    let parsed = serde_json::from_slice::<ResourceSpans<'_, RawSpan<'_>>>(json);
+    let in_one_go = parsed.is_ok();
+    if let Ok(whole) = parsed {
         let recorder = recorder(whole.resource, inbox);
         for (scope_index, scope) in whole.scopes.into_iter().enumerate() {
             for (span_index, raw) in scope.spans.into_iter().enumerate() {
                 if let Err(reason) = span(raw, &scope.scope.name.0, &recorder, inbox) {
-                    inbox.skip(place.inside(format!("/scopeSpans/{scope_index}/spans/{span_index}")), reason)?;
+                    bad.push((scope_index, span_index, reason));
                 }
             }
         }
-        return Ok(());
+        if bad.is_empty() {
+            return Ok(());
+        }
     }
-    // Something in it is of the wrong shape. Span by span, it costs only the spans that are.
+    // Something in it is of the wrong shape: span by span, it costs only the spans that are. Or spans make no sense: their
+    // lines are only known this way.
     let loose = match serde_json::from_slice::<ResourceSpans<'_, &RawValue>>(json) {
         Ok(loose) => loose,
         Err(error) => return inbox.skip(place.plus_lines(error.line()), plain(&error)),
     };
     let recorder = recorder(loose.resource, inbox);
+    let mut bad = bad.into_iter().peekable();
     for (scope_index, scope) in loose.scopes.into_iter().enumerate() {
         for (span_index, raw) in scope.spans.into_iter().enumerate() {
-            let result = match serde_json::from_str::<RawSpan<'_>>(raw.get()) {
-                Ok(raw) => span(raw, &scope.scope.name.0, &recorder, inbox),
-                Err(error) => Err(plain(&error)),
+            let result = if in_one_go {
+                bad.next_if(|&(scope, span, _)| (scope, span) == (scope_index, span_index))
+                    .map_or(Ok(()), |(.., reason)| Err(reason))
+            } else {
+                match serde_json::from_str::<RawSpan<'_>>(raw.get()) {
+                    Ok(raw) => span(raw, &scope.scope.name.0, &recorder, inbox),
+                    Err(error) => Err(plain(&error)),
+                }
             };
             if let Err(reason) = result {
-                inbox.skip(place.inside(format!("/scopeSpans/{scope_index}/spans/{span_index}")), reason)?;
+                let line = place.plus_lines(line_in(json, raw));
+                inbox.skip(line.inside(format!("/scopeSpans/{scope_index}/spans/{span_index}")), reason)?;
             }
         }
     }

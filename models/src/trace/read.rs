@@ -198,7 +198,10 @@ impl Reader {
         if let Some(trouble) = source.trouble() {
             inbox.skip(Place::end(), trouble)?;
         }
-        let Inbox { halves, other_signals, skipped, skipped_records, mended, .. } = inbox;
+        let Inbox { halves, other_signals, skipped, skipped_records, mut mended, .. } = inbox;
+        if self.names.cut > 0 {
+            mended.insert("a name longer than 4096 bytes was cut", std::mem::take(&mut self.names.cut));
+        }
         let spans = &self.spans[first_span..];
         self.files.push(FileNotes {
             path: name.to_owned(),
