@@ -1,1 +1,38 @@
-//! To be filled.
+//! What happens then: the discrete-event kernel, and parallel sweeps over it.
+//!
+//! Reading order: [`program`] compiles a model, `des` runs it, `verdict` judges a run against its fault-free twin, `simulate` is one
+//! run and `sweep` thousands of them.
+
+mod des;
+pub mod program;
+pub mod run;
+pub mod sweep;
+mod verdict;
+
+pub use program::Program;
+pub use run::{Finished, Prepared, RunOptions, RunResult};
+pub use sweep::{Progress, SweepNotes, SweepOptions, series, sweep};
+
+use thiserror::Error;
+
+/// Why a run could not be made.
+#[derive(Debug, Error)]
+pub enum SimError {
+    /// The model does not resolve; `models::check` would have said so.
+    #[error("the model cannot be run: {0}")]
+    Model(String),
+    /// The scenario does not fit the model.
+    #[error("the scenario cannot be run: {0}")]
+    Scenario(String),
+    /// No threads could be started.
+    #[error("cannot start the threads of a sweep: {0}")]
+    Threads(String),
+    /// The horizon lies beyond what the clock of a run can hold.
+    #[error("a run can last at most {max_s} s, not {wanted_s} s")]
+    Horizon {
+        /// Longest horizon, seconds.
+        max_s: u64,
+        /// What was asked for, seconds.
+        wanted_s: u64,
+    },
+}

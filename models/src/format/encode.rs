@@ -1,0 +1,371 @@
+//! A model becomes a file: readable, diffable, always the same text for the same model.
+//!
+//! You are here: `models::format::encode`. The mirror image of `decode`; `yaml` does the writing.
+//! Always true: what has its default value is left out, call sites and what was learned never are.
+
+use crate::dist::{Dist, Work};
+use crate::format::VERSION;
+use crate::format::cursor::SOURCES;
+use crate::format::decode::steps::{CallDefaults, FILL, PLAIN, PUBLISH_ON_FAILURE, QUESTION};
+use crate::format::decode::words;
+use crate::format::yaml::Yaml;
+use crate::names::OperationNames;
+use crate::param::{Limit, Param, Source};
+use crate::system::*;
+use crate::units::Nanos;
+
+/// The model as a YAML file, which [`super::read_model`] reads back to an equal model.
+pub fn write_model(model: &Model) -> String {
+    let writer = Writer { names: OperationNames::of(model) };
+    let mut root = Entries::default();
+    root.add("version", Yaml::bare(VERSION));
+    root.add_some("learned", model.learned.as_ref().map(learned));
+    root.add_map("workload", &model.workload, |entry| writer.entry(entry));
+    root.add_map("services", &model.services, |service| writer.service(service));
+    root.add_map("edges", &model.edges, edge);
+    root.add_map("topics", &model.topics, |topic| writer.topic(topic));
+    format!(
+        "# A Foreshock model. Every number may be bare, which means declared and certain, or {{ value, source, range }};\n\
+         # a range is a 90 % interval that worlds draw from.\n{}",
+        root.block().render()
+    )
+}
+
+/// A map under construction.
+#[derive(Default)]
+struct Entries(Vec<(String, Yaml)>);
+
+impl Entries {
+    fn add(&mut self, key: &str, value: Yaml) {
+        self.0.push((key.into(), value));
+    }
+
+    fn add_some(&mut self, key: &str, value: Option<Yaml>) {
+        self.0.extend(value.map(|value| (key.into(), value)));
+    }
+
+    /// Adds `value` unless it is what a reader assumes anyway.
+    fn add_unless_default<T: PartialEq>(&mut self, key: &str, value: &T, default: &T, write: impl Fn(&T) -> Yaml) {
+        if value != default {
+            self.add(key, write(value));
+        }
+    }
+
+    fn add_map<K: ToString, V>(&mut self, key: &str, map: &indexmap::IndexMap<K, V>, write: impl Fn(&V) -> Yaml) {
+        if !map.is_empty() {
+            self.add(key, Yaml::BlockMap(map.iter().map(|(name, value)| (name.to_string(), write(value))).collect()));
+        }
+    }
+
+    fn block(self) -> Yaml {
+        Yaml::BlockMap(self.0)
+    }
+
+    fn flow(self) -> Yaml {
+        Yaml::FlowMap(self.0)
+    }
+}
+
+/// The word of a file for a value of an enum.
+fn word<T: PartialEq>(words: &[(&'static str, T)], value: &T) -> Yaml {
+    let found = words.iter().find(|(_, v)| v == value);
+    Yaml::bare(found.expect("every value that a model can hold has a word").0)
+}
+
+/// A number, bare if it is declared and certain.
+fn param<T>(param: &Param<T>, write: impl Fn(&T) -> Yaml) -> Yaml {
+    if param.source == Source::Declared && param.range.is_none() {
+        return write(&param.value);
+    }
+    let mut entries = Entries::default();
+    entries.add("value", write(&param.value));
+    entries.add_unless_default("source", &param.source, &Source::Declared, |source| word(SOURCES, source));
+    entries.add_some("range", param.range.as_ref().map(|range| Yaml::Flow(range.iter().map(write).collect())));
+    entries.flow()
+}
+
+fn number(value: &Param<f64>) -> Yaml {
+    param(value, |x| Yaml::bare(x))
+}
+
+fn count(value: &Param<u32>) -> Yaml {
+    param(value, |n| Yaml::bare(n))
+}
+
+fn time(value: &Param<Nanos>) -> Yaml {
+    param(value, |t| Yaml::bare(t))
+}
+
+fn limit(value: &Param<Limit>, no_bound: &str) -> Yaml {
+    param(value, |limit| match limit {
+        Limit::Of(n) => Yaml::bare(n),
+        Limit::Unlimited => Yaml::bare(no_bound),
+    })
+}
+
+fn learned(learned: &Learned) -> Yaml {
+    let mut entries = Entries::default();
+    entries.add("traces", Yaml::bare(learned.traces));
+    entries.add("spans", Yaml::bare(learned.spans));
+    entries.add("seconds", Yaml::bare(learned.seconds));
+    entries.add_unless_default("notes", &learned.notes, &Vec::new(), |notes| Yaml::Block(notes.iter().map(Yaml::text).collect()));
+    entries.block()
+}
+
+fn observed(observed: &Observed) -> Yaml {
+    let mut entries = Entries::default();
+    entries.add("calls", Yaml::bare(observed.calls));
+    entries.add("per_s", Yaml::bare(observed.per_s));
+    entries.add("error_rate", Yaml::bare(observed.error_rate));
+    entries.add("mean_ms", Yaml::bare(observed.mean_ms));
+    entries.add("p50_ms", Yaml::bare(observed.p50_ms));
+    entries.add("p99_ms", Yaml::bare(observed.p99_ms));
+    entries.flow()
+}
+
+fn observed_edge(observed: &ObservedEdge) -> Yaml {
+    let mut entries = Entries::default();
+    entries.add("calls", Yaml::bare(observed.calls));
+    entries.add("attempts", Yaml::bare(observed.attempts));
+    entries.add("errors", Yaml::bare(observed.errors));
+    entries.add("timeouts", Yaml::bare(observed.timeouts));
+    entries.add("per_parent", Yaml::bare(observed.per_parent));
+    entries.add("asynchronous", Yaml::bare(observed.asynchronous));
+    entries.add("p50_ms", Yaml::bare(observed.p50_ms));
+    entries.add("p99_ms", Yaml::bare(observed.p99_ms));
+    entries.flow()
+}
+
+fn cache(cache: &Cache) -> Yaml {
+    let mut entries = Entries::default();
+    entries.add("capacity", count(&cache.capacity));
+    entries.add("keys", count(&cache.keys));
+    entries.add("zipf", number(&cache.zipf));
+    entries.flow()
+}
+
+fn edge(edge: &Edge) -> Yaml {
+    let mut entries = Entries::default();
+    entries.add_some("latency", edge.latency.as_ref().map(time));
+    entries.add_some("timeout", edge.timeout.as_ref().map(time));
+    entries.add_some("retry", edge.retry.as_ref().map(retry));
+    entries.add_some("breaker", edge.breaker.as_ref().map(breaker));
+    entries.add_some("observed", edge.observed.as_ref().map(observed_edge));
+    entries.block()
+}
+
+fn retry(retry: &Retry) -> Yaml {
+    let default = Retry::default();
+    let mut entries = Entries::default();
+    entries.add("attempts", count(&retry.attempts));
+    entries.add_unless_default("backoff", &retry.backoff, &default.backoff, time);
+    entries.add_unless_default("factor", &retry.factor, &default.factor, number);
+    entries.add_some("max", retry.max.as_ref().map(time));
+    entries.add_unless_default("jitter", &retry.jitter, &default.jitter, |jitter| word(words::JITTER, jitter));
+    entries.add_unless_default("on", &retry.on, &default.on, |on| {
+        Yaml::Flow(on.iter().map(|cause| word(words::CAUSE, cause)).collect())
+    });
+    entries.add_some("budget", retry.budget.as_ref().map(budget));
+    entries.flow()
+}
+
+fn budget(budget: &Budget) -> Yaml {
+    let mut entries = Entries::default();
+    entries.add("ratio", number(&budget.ratio));
+    entries.add("min_per_s", number(&budget.min_per_s));
+    entries.add("cap", number(&budget.cap));
+    entries.add_some("initial", budget.initial.as_ref().map(number));
+    entries.flow()
+}
+
+fn breaker(breaker: &Breaker) -> Yaml {
+    let mut entries = Entries::default();
+    entries.add("window", count(&breaker.window));
+    entries.add("min_calls", count(&breaker.min_calls));
+    entries.add("threshold", number(&breaker.threshold));
+    entries.add("open", time(&breaker.open));
+    entries.add("probes", count(&breaker.probes));
+    entries.flow()
+}
+
+/// Service time, provenance and the range of the factor on it.
+fn work(work: &Work) -> Yaml {
+    let mut entries = Entries::default();
+    match &work.dist {
+        Dist::Constant(t) => entries.add("constant", Yaml::bare(t)),
+        Dist::Exponential(mean) => entries.add("exponential", Yaml::bare(mean)),
+        Dist::Lognormal { p50, p99 } => {
+            let ends = vec![("p50".into(), Yaml::bare(p50)), ("p99".into(), Yaml::bare(p99))];
+            entries.add("lognormal", Yaml::FlowMap(ends));
+        }
+        Dist::Quantiles(table) => {
+            let table = table.iter().map(|(probability, t)| (percent(*probability), Yaml::bare(t)));
+            entries.add("quantiles", Yaml::FlowMap(table.collect()));
+        }
+    }
+    entries.add_unless_default("source", &work.source, &Source::Declared, |source| word(SOURCES, source));
+    entries.add_some("range", work.scale_range.map(|range| Yaml::Flow(range.iter().map(Yaml::bare).collect())));
+    // A long table is a block of its own, so that a changed quantile is a changed line or two.
+    if matches!(work.dist, Dist::Quantiles(_)) { entries.block() } else { entries.flow() }
+}
+
+/// A probability in per cent: its shortest decimal form with the point moved in the text, so that it reads back bit for bit.
+fn percent(probability: f64) -> String {
+    let text = probability.to_string();
+    let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+    let fraction = format!("{fraction:0<2}");
+    let whole = format!("{whole}{}", &fraction[..2]);
+    let whole = whole.trim_start_matches('0');
+    let whole = if whole.is_empty() { "0" } else { whole };
+    if fraction.len() > 2 { format!("{whole}.{}", &fraction[2..]) } else { whole.into() }
+}
+
+/// `3`, or `{ 1: 0.5, 2: 0.5 }`.
+fn times(times: &[(u32, f64)]) -> Yaml {
+    match times {
+        [(n, 1.0)] => Yaml::bare(n),
+        _ => Yaml::FlowMap(times.iter().map(|(n, probability)| (n.to_string(), Yaml::bare(probability))).collect()),
+    }
+}
+
+/// `fail`, `degrade`, or the share.
+fn on_failure(value: &Param<f64>) -> Yaml {
+    match value {
+        Param { value: 1.0, source: Source::Declared, range: None } => Yaml::bare("fail"),
+        Param { value: 0.0, source: Source::Declared, range: None } => Yaml::bare("degrade"),
+        _ => number(value),
+    }
+}
+
+/// What needs the model's names: everything that holds a reference to an operation.
+struct Writer {
+    names: OperationNames,
+}
+
+impl Writer {
+    /// `service.operation`, or its two parts where that text would be read as something else.
+    fn operation_name(&self, name: &OpRef) -> Yaml {
+        let text = name.to_string();
+        if self.names.resolve(&text).as_ref() == Ok(name) {
+            return Yaml::text(text);
+        }
+        let parts = [("service", &name.service), ("operation", &name.operation)];
+        Yaml::FlowMap(parts.map(|(key, part)| (key.to_string(), Yaml::text(part))).to_vec())
+    }
+
+    fn entry(&self, entry: &Entry) -> Yaml {
+        let mut entries = Entries::default();
+        entries.add("to", self.operation_name(&entry.to));
+        let rate = param(&entry.rate, |per_s| Yaml::bare(format!("{per_s}/s")));
+        entries.add("open", Yaml::FlowMap(vec![("rate".into(), rate)]));
+        entries.add("site", Yaml::bare(entry.site));
+        entries.block()
+    }
+
+    fn service(&self, service: &Service) -> Yaml {
+        let default = Service::default();
+        let mut entries = Entries::default();
+        entries.add_unless_default("replicas", &service.replicas, &default.replicas, count);
+        entries.add("workers", limit(&service.workers, "unlimited"));
+        entries.add("queue", limit(&service.queue, "unbounded"));
+        entries.add_unless_default("discipline", &service.discipline, &default.discipline, |d| word(words::DISCIPLINE, d));
+        entries.add("mode", word(words::MODE, &service.mode));
+        entries.add_unless_default("balance", &service.balance, &default.balance, |balance| word(words::BALANCE, balance));
+        let cancel = &service.cancel_on_disconnect;
+        entries.add_unless_default("cancel_on_disconnect", cancel, &default.cancel_on_disconnect, |cancel| Yaml::bare(cancel));
+        entries.add_some("cache", service.cache.as_ref().map(cache));
+        entries.add_some("observed", service.observed.as_ref().map(observed));
+        entries.add_map("operations", &service.operations, |operation| self.operation(operation));
+        entries.block()
+    }
+
+    fn operation(&self, operation: &Operation) -> Yaml {
+        let mut entries = Entries::default();
+        entries.add_some("error_rate", operation.error_rate.as_ref().map(number));
+        entries.add_some("observed", operation.observed.as_ref().map(observed));
+        let path = |path: &CallPath| {
+            let mut entries = Entries::default();
+            entries.add("weight", number(&path.weight));
+            entries.add("steps", Yaml::Block(path.steps.iter().map(|step| self.step(step)).collect()));
+            entries.block()
+        };
+        entries.add("paths", Yaml::Block(operation.paths.iter().map(path).collect()));
+        entries.block()
+    }
+
+    fn step(&self, step: &Step) -> Yaml {
+        let (kind, value) = match step {
+            Step::Work(step) => ("work", work(step)),
+            Step::Call(call) => ("call", self.call(call, PLAIN)),
+            Step::Parallel { wait, branches } => {
+                let mut entries = Entries::default();
+                entries.add_unless_default("wait", wait, &Wait::All, |wait| match wait {
+                    Wait::All => Yaml::bare("all"),
+                    Wait::First => Yaml::bare("first"),
+                    Wait::Quorum(n) => Yaml::FlowMap(vec![("quorum".into(), Yaml::bare(n))]),
+                });
+                entries.add("branches", Yaml::Block(branches.iter().map(|branch| self.step(branch)).collect()));
+                ("parallel", entries.block())
+            }
+            Step::Lookup(lookup) => {
+                let mut entries = Entries::default();
+                entries.add("cache", self.call(&lookup.cache, QUESTION));
+                entries.add("origin", self.call(&lookup.origin, PLAIN));
+                entries.add_some("fill", lookup.fill.as_ref().map(|fill| self.call(fill, FILL)));
+                ("lookup", entries.block())
+            }
+            Step::Publish(publish) => {
+                let mut entries = Entries::default();
+                entries.add("to", Yaml::text(&publish.to));
+                entries.add("site", Yaml::bare(publish.site));
+                entries.add_unless_default("times", &publish.times, &vec![(1, 1.0)], |list| times(list));
+                let default = Param::declared(PUBLISH_ON_FAILURE);
+                entries.add_unless_default("on_failure", &publish.on_failure, &default, on_failure);
+                ("publish", entries.flow())
+            }
+        };
+        Yaml::BlockMap(vec![(kind.into(), value)])
+    }
+
+    fn call(&self, call: &Call, defaults: CallDefaults) -> Yaml {
+        let mut entries = Entries::default();
+        entries.add("to", self.operation_name(&call.to));
+        entries.add("site", Yaml::bare(call.site));
+        entries.add_unless_default("times", &call.times, &vec![(1, 1.0)], |list| times(list));
+        entries.add_unless_default("on_failure", &call.on_failure, &Param::declared(defaults.on_failure), on_failure);
+        entries.add_unless_default("wait", &call.wait, &defaults.wait, |wait| Yaml::bare(wait));
+        entries.add_some("fallback", call.fallback.as_ref().map(|fallback| self.call(fallback, PLAIN)));
+        entries.flow()
+    }
+
+    fn topic(&self, topic: &Topic) -> Yaml {
+        let mut entries = Entries::default();
+        entries.add("consumer", self.operation_name(&topic.consumer));
+        entries.add("site", Yaml::bare(topic.site));
+        entries.add("concurrency", count(&topic.concurrency));
+        entries.add("capacity", limit(&topic.capacity, "unbounded"));
+        entries.add("redelivery_delay", time(&topic.redelivery_delay));
+        entries.add("max_deliveries", count(&topic.max_deliveries));
+        entries.add_some("accept", topic.accept.as_ref().map(work));
+        entries.add_some("observed", topic.observed.as_ref().map(observed));
+        entries.block()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentages_lose_nothing() {
+        for (probability, text) in
+            [(0.0, "0"), (1.0, "100"), (0.5, "50"), (0.999, "99.9"), (0.001, "0.1"), (0.07, "7"), (1e-7, "0.00001")]
+        {
+            assert_eq!(percent(probability), text);
+        }
+        for n in 0..=10_000 {
+            let probability = f64::from(n) / 10_000.0 * 0.999_999_9;
+            assert_eq!(format!("{}e-2", percent(probability)).parse(), Ok(probability));
+        }
+    }
+}
