@@ -2,7 +2,8 @@
 //!
 //! You are here: `models::learn::build`. Services stand in the order in which requests reach them, so that the file reads from the
 //! users inwards. Sites are numbered in the order of the finished file.
-//! Always true: every operation that is called exists; no request calls itself with certainty.
+//! Always true: every operation that is called exists.
+//! Not here: calls without end (`endless`).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -12,7 +13,7 @@ use super::edges::{Node, error_rate};
 use super::log::Target;
 use super::numbers::observe;
 use super::steps::{Steps, leaf};
-use super::{Finding, Inferred, LearnOptions, lookup, topics};
+use super::{Finding, Inferred, LearnOptions, endless, lookup, topics};
 use crate::param::{Limit, Param};
 use crate::system::{
     Balance, CallPath, Discipline, Edge, EdgeName, Entry, Learned, Mode, Model, Observed, OpRef, Operation, Service, Step,
@@ -38,7 +39,7 @@ pub(super) fn build(inferred: &mut Inferred, options: &LearnOptions, findings: &
     model.topics.retain(|_, topic| {
         model.services.get(&topic.consumer.service).is_some_and(|s| s.operations.contains_key(&topic.consumer.operation))
     });
-    break_endless(&mut model, findings);
+    endless::break_endless(&mut model, findings);
     number_sites(&mut model);
     model.learned = Some(Learned {
         traces: inferred.log.traces.len() as u64,
@@ -307,81 +308,6 @@ fn visit<'a>(steps: &'a [Step], see: &mut impl FnMut(Callee<'a>)) {
             Step::Publish(publish) => see(Callee::Topic(&publish.to)),
         }
     }
-}
-
-/// Operations that a request to `from` calls with certainty, in every path.
-fn certain_calls(operation: &Operation) -> Vec<OpRef> {
-    let sure = |path: &CallPath| -> BTreeSet<OpRef> {
-        let mut calls = BTreeSet::new();
-        for step in &path.steps {
-            let branches =
-                if let Step::Parallel { branches, .. } = step { branches.as_slice() } else { std::slice::from_ref(step) };
-            for branch in branches {
-                match branch {
-                    Step::Call(call) if call.times.iter().all(|&(n, _)| n > 0) => drop(calls.insert(call.to.clone())),
-                    Step::Lookup(lookup) => drop(calls.insert(lookup.cache.to.clone())),
-                    _ => {}
-                }
-            }
-        }
-        calls
-    };
-    let mut paths = operation.paths.iter().map(sure);
-    let first = paths.next().unwrap_or_default();
-    paths.fold(first, |all, path| all.intersection(&path).cloned().collect()).into_iter().collect()
-}
-
-/// Takes out calls that close a circle of certain calls: joining rare paths can hide how such a circle ends.
-fn break_endless(model: &mut Model, findings: &mut Vec<Finding>) {
-    while let Some((caller, callee)) = endless_call(model) {
-        let operation = model.services.get_mut(&caller.service).and_then(|s| s.operations.get_mut(&caller.operation));
-        let Some(operation) = operation else { return };
-        for path in &mut operation.paths {
-            path.steps.retain(|step| {
-                !matches!(step, Step::Call(call) if call.to == callee) && !matches!(step, Step::Lookup(l) if l.cache.to == callee)
-            });
-            for step in &mut path.steps {
-                if let Step::Parallel { branches, .. } = step {
-                    branches.retain(|b| !matches!(b, Step::Call(call) if call.to == callee));
-                }
-            }
-            path.steps.retain(|step| !matches!(step, Step::Parallel { branches, .. } if branches.is_empty()));
-        }
-        findings.push(Finding::EndlessCall { caller: caller.to_string(), callee: callee.to_string() });
-    }
-}
-
-/// A certain call that leads back to an operation on its own way; found depth first, on an explicit stack.
-fn endless_call(model: &Model) -> Option<(OpRef, OpRef)> {
-    let mut done: BTreeSet<OpRef> = BTreeSet::new();
-    for (service, name) in model.services.iter().flat_map(|(s, service)| service.operations.keys().map(move |o| (s, o))) {
-        let mut way: Vec<(OpRef, Vec<OpRef>)> = Vec::new();
-        let mut on_way: BTreeSet<OpRef> = BTreeSet::new();
-        let mut enter = Some(OpRef::new(service, name));
-        loop {
-            if let Some(op) = enter.take() {
-                let calls = model
-                    .services
-                    .get(&op.service)
-                    .and_then(|s| s.operations.get(&op.operation))
-                    .map_or(Vec::new(), certain_calls);
-                on_way.insert(op.clone());
-                way.push((op, calls));
-            }
-            let Some((op, calls)) = way.last_mut() else { break };
-            match calls.pop() {
-                Some(callee) if on_way.contains(&callee) => return Some((op.clone(), callee)),
-                Some(callee) if done.contains(&callee) => {}
-                Some(callee) => enter = Some(callee),
-                None => {
-                    on_way.remove(op);
-                    done.insert(op.clone());
-                    way.pop();
-                }
-            }
-        }
-    }
-    None
 }
 
 /// Numbers entries, calls and deliveries in the order of the file, from 1.

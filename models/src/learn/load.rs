@@ -17,10 +17,6 @@ pub(crate) struct ServiceLoad {
     pub(crate) workers: Param<Limit>,
     /// Blocking unless the knee says otherwise.
     pub(crate) mode: Mode,
-    /// Most requests in progress on one replica.
-    pub(crate) peak: u32,
-    /// Requests saw a queue, so that own times needed care.
-    pub(crate) knee: Option<u32>,
 }
 
 /// Load of every service, and which requests met a free worker.
@@ -76,7 +72,7 @@ pub(crate) fn load(log: &Log, known_workers: &BTreeMap<String, u32>) -> Load {
         if let Some(knee) = knee {
             mark_quiet(requests, &levels, knee, asynchronous, &mut quiet);
         }
-        services.insert(service, ServiceLoad { workers, mode, peak, knee });
+        services.insert(service, ServiceLoad { workers, mode });
     }
     Load { services, quiet }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::log::{Log, Target};
 use super::paths::{Item, Seen, Unawaited, items};
-use crate::param::Param;
+use crate::param::{Param, Source};
 use crate::system::Cache;
 
 /// A lookup of one operation.
@@ -56,6 +56,9 @@ pub(crate) fn find<'a>(log: &Log, unawaited: &Unawaited, is_known: impl Fn(&str)
         };
         for at in 0..seen.len() {
             let Some((cache, true)) = single(at) else { continue };
+            if stores(log, cache) {
+                continue;
+            }
             *calls.entry((request.op, cache)).or_default() += 1;
             if failed(cache) {
                 continue;
@@ -69,6 +72,7 @@ pub(crate) fn find<'a>(log: &Log, unawaited: &Unawaited, is_known: impl Fn(&str)
             let (missed, fills) = tally.origins.entry(origin).or_default();
             *missed += 1;
             if let Some((fill, _)) = single(at + 2)
+                && fill != cache
                 && same_service(log, fill, cache)
             {
                 *fills.entry(fill).or_default() += 1;
@@ -101,6 +105,14 @@ pub(crate) fn find<'a>(log: &Log, unawaited: &Unawaited, is_known: impl Fn(&str)
 
 fn same_service(log: &Log, a: Target, b: Target) -> bool {
     matches!((a, b), (Target::Op(a), Target::Op(b)) if log.service_of(a) == log.service_of(b))
+}
+
+/// Whether an operation's name says that it writes: that is no question.
+fn stores(log: &Log, target: Target) -> bool {
+    const VERBS: [&str; 9] = ["set", "hset", "hmset", "mset", "put", "add", "del", "delete", "post"];
+    let Target::Op(op) = target else { return true };
+    let first = log.op_name(op).split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or("").to_ascii_lowercase();
+    VERBS.contains(&first.as_str())
 }
 
 impl Lookups {
@@ -137,14 +149,21 @@ impl Lookups {
 }
 
 /// A cache that shows the hit ratio seen. The popularity's exponent is assumed, its range as wide as keeps that ratio within
-/// [`RATIO_KEPT`]: worlds draw numbers one by one, and a wider range would contradict the traces.
+/// [`RATIO_KEPT`]: worlds draw numbers one by one, and a wider range would contradict the traces. Of capacity and number of keys one is
+/// known or assumed, the other solved for.
 pub(crate) fn cache(hits: u64, asked: u64, capacity: Option<u32>) -> Cache {
-    const ZIPF: f64 = 1.0;
-    const RATIO_KEPT: f64 = 0.03;
     let ratio = hits as f64 / asked.max(1) as f64;
-    let capacity = capacity.map_or(Param::assumed(1_000, [300, 3_000]), Param::declared);
-    let keys = keys_for(ratio, capacity.value, ZIPF);
-    let off = |zipf: f64| (hit_ratio(capacity.value, keys, zipf) - ratio).abs() > RATIO_KEPT;
+    let solved = |value: u32| Param { value, source: Source::Inferred, range: None };
+    let (capacity, keys) = match capacity {
+        Some(known) => {
+            (Param::declared(known), solved(bisect(known.max(1), MOST_KEYS, |keys| hit_ratio(known, keys, ZIPF) >= ratio)))
+        }
+        None => {
+            let keys = Param { value: ASSUMED_KEYS, source: Source::Assumed, range: None };
+            (solved(bisect(1, ASSUMED_KEYS, |capacity| hit_ratio(capacity, ASSUMED_KEYS, ZIPF) <= ratio)), keys)
+        }
+    };
+    let off = |zipf: f64| (hit_ratio(capacity.value, keys.value, zipf) - ratio).abs() > RATIO_KEPT;
     let reach = |direction: f64| {
         (1..=30)
             .map(|i| ZIPF + direction * f64::from(i) / 100.0)
@@ -152,22 +171,23 @@ pub(crate) fn cache(hits: u64, asked: u64, capacity: Option<u32>) -> Cache {
             .last()
             .unwrap_or(ZIPF + direction / 100.0)
     };
-    Cache { capacity, keys: Param::inferred(keys, [keys, keys]), zipf: Param::assumed(ZIPF, [reach(-1.0), reach(1.0)]) }
+    Cache { capacity, keys, zipf: Param::assumed(ZIPF, [reach(-1.0), reach(1.0)]) }
 }
 
-/// Most keys that are solved for.
-const MOST_KEYS: u32 = 10_000_000;
+/// Exponent of key popularity where nothing is known.
+const ZIPF: f64 = 1.0;
+/// How far worlds may take the hit ratio from the one seen.
+const RATIO_KEPT: f64 = 0.03;
+/// Number of keys where not even the capacity is known.
+const ASSUMED_KEYS: u32 = 10_000;
+/// Most keys that are solved for: engines hold a table of them.
+const MOST_KEYS: u32 = 1_000_000;
 
-/// The number of keys at which a cache of this capacity shows this hit ratio.
-fn keys_for(ratio: f64, capacity: u32, zipf: f64) -> u32 {
-    let (mut low, mut high) = (capacity.max(1), MOST_KEYS);
+/// The largest number, to a thousandth, for which `holds`; it holds for `low`, and from some number on no more.
+fn bisect(mut low: u32, mut high: u32, holds: impl Fn(u32) -> bool) -> u32 {
     while high - low > (low / 1000).max(1) {
         let middle = low + (high - low) / 2;
-        if hit_ratio(capacity, middle, zipf) >= ratio {
-            low = middle;
-        } else {
-            high = middle;
-        }
+        if holds(middle) { low = middle } else { high = middle }
     }
     low
 }
@@ -238,10 +258,12 @@ mod tests {
 
     #[test]
     fn keys_are_solved_for_the_ratio_seen() {
-        for ratio in [0.3, 0.6, 0.874, 0.99] {
-            let cache = cache((ratio * 1e4) as u64, 10_000, Some(700));
-            let again = hit_ratio(700, cache.keys.value, cache.zipf.value);
-            assert!((again - ratio).abs() < 0.005, "wanted {ratio}, got {again} with {} keys", cache.keys.value);
+        for (ratio, known) in
+            [(0.5, Some(700)), (0.6, Some(700)), (0.874, Some(700)), (0.99, Some(700)), (0.2, None), (0.9, None)]
+        {
+            let cache = cache((ratio * 1e4) as u64, 10_000, known);
+            let again = hit_ratio(cache.capacity.value, cache.keys.value, cache.zipf.value);
+            assert!((again - ratio).abs() < 0.005, "wanted {ratio}, got {again}: {cache:?}");
             let [low, high] = cache.zipf.range.expect("assumed numbers have a range");
             assert!(low < 1.0 && high > 1.0);
         }

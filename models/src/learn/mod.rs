@@ -8,6 +8,7 @@
 
 mod build;
 mod edges;
+mod endless;
 mod extract;
 mod findings;
 mod load;
@@ -18,6 +19,8 @@ mod paths;
 mod resolve;
 mod steps;
 mod surprises;
+#[cfg(test)]
+mod tests;
 mod topics;
 mod workload;
 

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::edges::Node;
-use super::log::Target;
+use super::log::{Origin, Request, Target};
 use super::paths::Item;
 use super::{Finding, Inferred};
 use crate::param::{Limit, Source};
@@ -207,20 +207,19 @@ fn caveats(inferred: &Inferred, model: &Model, findings: &mut Vec<Finding>) {
             findings.push(Finding::RateAssumed { entry: name.clone(), requests, seconds: inferred.covered.seconds });
         }
     }
-    for (service, load) in &inferred.load.services {
-        if let Some(service) = model.services.get(log.service_name(*service))
-            && service.workers.source == Source::Inferred
+    for (name, service) in &model.services {
+        if service.workers.source == Source::Inferred
             && let (Limit::Of(workers), Some([Limit::Of(low), Limit::Of(high)])) = (service.workers.value, service.workers.range)
         {
-            let name =
-                log.service_name(*inferred.load.services.iter().find(|(_, l)| std::ptr::eq(*l, load)).map_or(&0, |(s, _)| s));
-            findings.push(Finding::Queueing { service: name.to_owned(), workers, range: [low, high] });
+            findings.push(Finding::Queueing { service: name.clone(), workers, range: [low, high] });
         }
     }
     if log.orphans * ORPHANS_WORTH_SAYING > log.spans {
         findings.push(Finding::Orphans { orphans: log.orphans, spans: log.spans });
     }
-    let single = log.traces.iter().filter(|t| t.spans == 1).count() as u64;
+    // A consumer that starts a trace of its own is the rule, not a surprise.
+    let alone = |r: &&Request| log.traces[r.trace as usize].spans == 1 && r.origin != Origin::Message;
+    let single = log.requests.iter().filter(alone).count() as u64;
     if single * ONE_SPAN_WORTH_SAYING > log.traces.len() as u64 {
         findings.push(Finding::OneSpanTraces { traces: single, of: log.traces.len() as u64 });
     }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::log::{Log, Origin};
+use super::log::{Log, Origin, Request};
 use super::numbers::interquartile_mean;
 use crate::param::Param;
 
@@ -67,6 +67,11 @@ pub(crate) fn entries(log: &Log, covered: &Covered) -> Vec<EntrySeen> {
         *called += u64::from(request.origin == Origin::Called);
     }
     let mut arrivals: BTreeMap<u32, Vec<(u64, f64, u32)>> = BTreeMap::new();
+    let mut arrive = |request: &Request| {
+        let weight = log.traces[request.trace as usize].weight;
+        arrivals.entry(log.service_of(request.op)).or_default().push((request.start, weight, request.op));
+    };
+    let mut anybody = false;
     for request in &log.requests {
         let (orphans, called) = origins[&request.op];
         let comes_in = match request.origin {
@@ -78,8 +83,17 @@ pub(crate) fn entries(log: &Log, covered: &Covered) -> Vec<EntrySeen> {
             Origin::Called | Origin::Fragment => false,
         };
         if comes_in {
-            let weight = log.traces[request.trace as usize].weight;
-            arrivals.entry(log.service_of(request.op)).or_default().push((request.start, weight, request.op));
+            anybody = true;
+            arrive(request);
+        }
+    }
+    if !anybody {
+        // Nobody comes in: then what is first in each trace does.
+        let mut last = None;
+        for request in log.requests.iter().filter(|r| r.origin != Origin::Fragment) {
+            if last.replace(request.trace) != Some(request.trace) {
+                arrive(request);
+            }
         }
     }
     let entry = |(service, arrivals): (u32, Vec<(u64, f64, u32)>)| {
