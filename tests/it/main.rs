@@ -1,6 +1,7 @@
 //! All integration tests, as one binary.
 
 mod architecture;
+mod bad_input;
 mod cli;
 mod formats;
 mod kernel;
