@@ -1,1 +1,14 @@
-//! The command line, as a library so that tests can reach it.
+//! The command line of Foreshock, as a library so that `main` stays three lines and tests can reach its parts.
+//!
+//! In reading order: [`args`] (what can be asked), [`commands`] (what is done), [`inputs`] and [`output`] (the only places that open
+//! paths), [`work`] (a sweep with progress, Ctrl-C and resumption), [`show`] (stderr and tables), [`exit`] (codes), [`demo`].
+
+pub mod args;
+pub mod clock;
+pub mod commands;
+pub mod demo;
+pub mod exit;
+pub mod inputs;
+pub mod output;
+pub mod show;
+pub mod work;

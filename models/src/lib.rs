@@ -4,6 +4,8 @@ pub mod check;
 pub mod dist;
 pub mod error;
 pub mod format;
+pub mod graph;
+pub mod learn;
 pub mod metrics;
 pub mod names;
 pub mod param;

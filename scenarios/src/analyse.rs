@@ -45,7 +45,7 @@ pub struct Boundary {
     pub edge: EdgeName,
     /// How its calls are made.
     pub kind: LinkKind,
-    /// How worrying it is, 0 to 6: see [`Hotness`].
+    /// How worrying it is, 0 to 7: see [`Hotness`].
     pub score: f64,
     /// What the score is made of.
     pub hotness: Hotness,
@@ -84,6 +84,9 @@ pub struct Boundary {
     pub waits: bool,
     /// Highest probability that a failed call fails its caller.
     pub on_failure: f64,
+    /// Probability that its failure becomes a user's: the product of `on_failure` along the worst way from an entry. A topic
+    /// that is full refuses its publishers, so a delivery counts as the topic does.
+    pub user_harm: f64,
     /// Longest that one call can last: all tries time out, and the backoffs are as long as can be. `None` without a timeout.
     pub longest_call: Option<Nanos>,
     /// Share of the caller's workers (a topic's deliveries) that calls would hold if every one lasted that long; infinite without
@@ -100,7 +103,7 @@ impl Boundary {
 
 /// The parts of a boundary's score, each between 0 and 1. With share(x, h) = x / (x + h):
 ///
-/// score = traffic x (errors + tail + reach + retries + load + stuck).
+/// score = traffic x (errors + tail + reach + retries + load + stuck + hard).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Hotness {
     /// Square root of calls per user request, at most 1: a path that few requests take worries less.
@@ -117,11 +120,13 @@ pub struct Hotness {
     pub load: f64,
     /// [`Boundary::stuck_share`], at most 1.
     pub stuck: f64,
+    /// [`Boundary::user_harm`].
+    pub hard: f64,
 }
 
 impl Hotness {
     fn score(&self) -> f64 {
-        self.traffic * (self.errors + self.tail + self.reach + self.retries + self.load + self.stuck)
+        self.traffic * (self.errors + self.tail + self.reach + self.retries + self.load + self.stuck + self.hard)
     }
 }
 
@@ -184,6 +189,7 @@ pub fn analyse(model: &Model) -> Analysis {
     let graph = Graph::of(&flow);
     let users_per_s: f64 = model.workload.values().map(|entry| entry.rate.value.max(0.0)).sum();
     let ways = graph.retry_ways(model, &flow);
+    let harm = user_harm(&flow);
     let mut nodes: Vec<NodeEvidence> =
         (0..flow.nodes.len()).map(|node| node_evidence(model, &flow, &graph, node, users_per_s)).collect();
     let mut boundaries: Vec<Boundary> = flow
@@ -196,6 +202,7 @@ pub fn analyse(model: &Model) -> Analysis {
                 boundary.layers.push((boundary.edge.clone(), boundary.tries));
             }
             boundary.tries_from_entry = ways[from].product.saturating_mul(u64::from(boundary.tries));
+            boundary.user_harm = harm[from] * harm_of(edge);
             boundary.downstream = graph.services_from(&flow, to).len();
             boundary
         })
@@ -206,16 +213,39 @@ pub fn analyse(model: &Model) -> Analysis {
     for ((boundary, error), tail) in boundaries.iter_mut().zip(error_anomalies).zip(tail_anomalies) {
         boundary.error_anomaly = error;
         boundary.tail_anomaly = tail;
-        let load = nodes.iter().find(|node| node.name == boundary.edge.to).and_then(|node| node.utilisation);
-        boundary.hotness = hotness(boundary, model.services.len(), load.unwrap_or(0.0));
-        boundary.score = boundary.hotness.score();
     }
-    for node in &mut nodes {
-        let touches = |b: &&Boundary| b.edge.to == node.name || (node.kind == NodeKind::Entry && b.edge.from == node.name);
-        node.score = boundaries.iter().filter(touches).map(|b| b.score).fold(0.0, f64::max);
+    for (boundary, &(from, to)) in boundaries.iter_mut().zip(flow.edges.keys()) {
+        boundary.hotness = hotness(boundary, model.services.len(), nodes[to].utilisation.unwrap_or(0.0));
+        boundary.score = boundary.hotness.score();
+        for end in [from, to] {
+            if end == to || nodes[end].kind == NodeKind::Entry {
+                nodes[end].score = nodes[end].score.max(boundary.score);
+            }
+        }
     }
     boundaries.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.edge.cmp(&b.edge)));
     Analysis { boundaries, nodes }
+}
+
+/// Per node, the probability that its failure becomes a user's, along the worst way from an entry.
+fn user_harm(flow: &Flow) -> Vec<f64> {
+    let is_entry = |node: usize| flow.nodes[node].1 == NodeKind::Entry;
+    let mut harm: Vec<f64> = (0..flow.nodes.len()).map(|node| if is_entry(node) { 1.0 } else { 0.0 }).collect();
+    // No way without a cycle is longer than there are nodes; a cycle only lowers a product of probabilities.
+    for _ in 0..flow.nodes.len() {
+        let before = harm.clone();
+        for (&(from, to), edge) in &flow.edges {
+            harm[to] = f64::max(harm[to], harm[from] * harm_of(edge));
+        }
+        if harm == before {
+            break;
+        }
+    }
+    harm
+}
+
+fn harm_of(edge: &EdgeFlow) -> f64 {
+    if edge.kind == LinkKind::Delivery { 1.0 } else { edge.on_failure }
 }
 
 /// Robust z-scores: (x - median) / (1.4826 MAD), the factor making it the standard deviation of normal data.
@@ -251,6 +281,7 @@ fn hotness(boundary: &Boundary, services: usize, load: f64) -> Hotness {
         retries: 1.0 - 1.0 / boundary.tries_from_entry.max(1) as f64,
         load: load.min(1.0),
         stuck: boundary.stuck_share.min(1.0),
+        hard: boundary.user_harm,
     }
 }
 
@@ -300,6 +331,7 @@ fn boundary_evidence(
         layers: Vec::new(),
         waits: edge.waits,
         on_failure: edge.on_failure,
+        user_harm: 0.0,
         longest_call,
         stuck_share,
     }

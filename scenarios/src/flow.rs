@@ -1,8 +1,8 @@
 //! The steady flow of a healthy model: calls per second, time and failure of every operation, by following paths.
 //!
 //! You are here: `scenarios::flow`. `analyse` reads it; nothing is simulated.
-//! Always true: queueing is left out, so times and held workers are lower bounds; cycles of calls are cut after as many rounds
-//! as there are places, so it always ends.
+//! Always true: queueing is left out, so times and held workers are lower bounds; cycles of calls are cut after a
+//! number of rounds, so it always ends.
 //! Not here: which of these numbers are worrying (`analyse`).
 
 use std::collections::BTreeMap;
@@ -120,7 +120,7 @@ pub(crate) struct Flow {
 }
 
 impl Flow {
-    /// Solves the model's healthy flow. O(rounds x steps), with at most as many rounds as places.
+    /// Solves the model's healthy flow. O(rounds x steps), with as many rounds as the longest chain of calls, or 64 for cycles.
     pub fn of(model: &Model) -> Flow {
         let mut solver = Solver::new(model);
         let links = solver.solve_times();
@@ -168,10 +168,15 @@ impl<'m> Solver<'m> {
         Solver { model, nodes, places, numbers, first_op, first_topic }
     }
 
+    /// As many rounds as places settle every flow without cycles; with cycles, 64 rounds leave little under way.
+    fn rounds(&self) -> usize {
+        (self.places.len() + 1).max(64)
+    }
+
     /// Iterates what a request takes at each place until nothing changes; returns the calls that each place makes.
     fn solve_times(&mut self) -> Vec<Vec<Link>> {
         let mut links = Vec::new();
-        for _ in 0..=self.places.len() {
+        for _ in 0..self.rounds() {
             let solved: Vec<(Numbers, Vec<Link>)> = self.places.iter().map(|place| self.follow(place)).collect();
             let (numbers, now): (Vec<Numbers>, Vec<Vec<Link>>) = solved.into_iter().unzip();
             links = now;
@@ -192,7 +197,7 @@ impl<'m> Solver<'m> {
             .map(|place| if let What::Entry(entry) = place.what { entry.rate.value.max(0.0) } else { 0.0 })
             .collect();
         let mut rates = vec![0.0; self.places.len()];
-        for _ in 0..=self.places.len() {
+        for _ in 0..self.rounds() {
             let mut next = vec![0.0; self.places.len()];
             for (place, &rate) in arriving.iter().enumerate().filter(|(_, rate)| **rate > 0.0) {
                 rates[place] = (rates[place] + rate).min(MOST_PER_S);
@@ -296,10 +301,15 @@ impl<'m> Solver<'m> {
     fn lookup(&self, from: usize, lookup: &Lookup, reach: f64, links: &mut Vec<Link>) -> Taken {
         let contents = self.model.services.get(&lookup.cache.to.service).and_then(|service| service.cache.as_ref());
         let hits = contents.map_or(0.0, |c| hit_ratio(c.capacity.value, c.keys.value, c.zipf.value));
-        let asked = self.call(from, &lookup.cache, LinkKind::Cache, reach, links);
-        // A question that fails counts as a miss; how often that is stands on the link, as questions fail nobody.
-        let answered = links.last().map_or(1.0, |link| 1.0 - libm::pow(link.try_fails, link.most_tries));
-        let misses = 1.0 - hits * answered;
+        // A question that fails counts as a miss and fails nobody; how often it does stands on its link.
+        let (asked, misses) = match self.op_place(&lookup.cache.to) {
+            None => (Taken::default(), 1.0),
+            Some(to) => {
+                let asked = self.take(from, to, LinkKind::Cache, mean_times(&lookup.cache.times), reach, 0.0, true, links);
+                let failed = links.last().map_or(0.0, |link| libm::pow(link.try_fails, link.most_tries));
+                (asked, 1.0 - hits * (1.0 - failed))
+            }
+        };
         let origin = self.call(from, &lookup.origin, LinkKind::Call, reach * misses, links);
         if let Some(fill) = &lookup.fill {
             self.call(from, fill, LinkKind::Cache, reach * misses * (1.0 - origin.fail), links);

@@ -2,7 +2,7 @@
 //!
 //! You are here: `scenarios::generate`. Ideas come from `rules`, evidence from `analyse`.
 //! Always true: the same model and options give the same scenarios; ids are unique and follow from the faults; the first N
-//! scenarios of a larger set are the set of N.
+//! scenarios of a larger set are the set of N (up to [`MOST_OF_A_RULE`]).
 //! Not here: what an idea is worth trying for (`rules`).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,11 +45,13 @@ impl Default for GenerateOptions {
 /// Proposes scenarios, the most worrying first, each with its evidence.
 ///
 /// The rules take turns, the one with the most worrying idea first. At its turn a rule gives its most worrying idea that is left;
-/// a target that was chosen n times before counts 1 / (1 + n/4). When ideas run out, their shorter and longer forms, and those at
-/// other loads, follow. Faults that would not clear within the horizon are moved to a quarter of it and last a sixth of it.
+/// a target that was chosen n times before counts 1 / (1 + n/4), and a rule with nothing comparable left lets its turn pass. When ideas run out, their shorter and longer forms, and those at
+/// other loads, follow. Faults that would not clear within the horizon are moved to a quarter of it and last a sixth of it,
+/// whatever the warm-up.
 pub fn generate(model: &Model, analysis: &Analysis, options: &GenerateOptions) -> Vec<Scenario> {
     let context = Context::new(model, analysis);
-    let ideas: Vec<Vec<Named>> = name(rules::RULES.iter().map(|(_, rule)| rule(&context)).collect(), options.count);
+    let ideas: Vec<Vec<Named>> =
+        name(rules::RULES.iter().map(|(_, rule)| rule(&context)).collect(), options.count.max(MOST_OF_A_RULE));
     let window = Window::of(options);
     let mut pools: Vec<Vec<Choice>> = ideas.iter().map(|ideas| choices(ideas, &window)).collect();
     pools.retain(|pool| !pool.is_empty());
@@ -58,17 +60,12 @@ pub fn generate(model: &Model, analysis: &Analysis, options: &GenerateOptions) -
     let mut chosen = Vec::new();
     let mut uses: BTreeMap<&Target, u32> = BTreeMap::new();
     while chosen.len() < options.count && !pools.is_empty() {
+        let most = pools.iter().map(|pool| best_of(pool, &uses).1).fold(0.0, f64::max);
         for pool in &mut pools {
-            if chosen.len() == options.count {
-                break;
+            let (best, worth) = best_of(pool, &uses);
+            if chosen.len() == options.count || worth < WORTH_A_TURN * most {
+                continue;
             }
-            let worth = |choice: &Choice| {
-                let used = choice.named.targets().map(|target| uses.get(target).copied().unwrap_or(0)).max().unwrap_or(0);
-                choice.priority / (1.0 + f64::from(used) / 4.0)
-            };
-            // The first of equals: pools are sorted, so that is the one of higher priority, then of the earlier id.
-            let best = (0..pool.len()).reduce(|a, b| if worth(&pool[b]) > worth(&pool[a]) { b } else { a });
-            let Some(best) = best else { continue };
             let choice = pool.remove(best);
             for target in choice.named.targets() {
                 *uses.entry(target).or_default() += 1;
@@ -78,6 +75,29 @@ pub fn generate(model: &Model, analysis: &Analysis, options: &GenerateOptions) -
         pools.retain(|pool| !pool.is_empty());
     }
     chosen
+}
+
+/// In a model of thousands of edges, this many ideas of each rule are looked at.
+const MOST_OF_A_RULE: usize = 1_000;
+
+/// A rule whose best idea is worth less than this share of the best of all lets its turn pass.
+const WORTH_A_TURN: f64 = 0.4;
+
+/// The choice of a pool that is worth most by now, and its worth; of equals, the first in the pool's order.
+fn best_of(pool: &[Choice], uses: &BTreeMap<&Target, u32>) -> (usize, f64) {
+    let mut best = (0, -1.0);
+    for (i, choice) in pool.iter().enumerate() {
+        // Pools are sorted, and nothing is worth more than its priority.
+        if choice.priority <= best.1 {
+            break;
+        }
+        let used = choice.named.targets().map(|target| uses.get(target).copied().unwrap_or(0)).max().unwrap_or(0);
+        let worth = choice.priority / (1.0 + f64::from(used) / 4.0);
+        if worth > best.1 {
+            best = (i, worth);
+        }
+    }
+    best
 }
 
 /// An idea with the id that its faults give it.
@@ -92,7 +112,8 @@ impl Named {
     }
 }
 
-/// Gives ids to the ideas of each rule, leaves out what an earlier rule has proposed already, and keeps the best `most` of each.
+/// Gives ids to the ideas of each rule, leaves out what an earlier rule has proposed already, and keeps the `most`
+/// worrying of each, in order.
 fn name(rules: Vec<Vec<Idea>>, most: usize) -> Vec<Vec<Named>> {
     let mut taken: BTreeMap<String, Vec<(Target, FaultKind)>> = BTreeMap::new();
     rules

@@ -1,12 +1,17 @@
 //! All integration tests, as one binary.
 
+mod analytic;
 mod architecture;
 mod bad_input;
 mod cli;
+mod determinism;
+mod faults;
 mod formats;
-mod kernel;
 mod learn;
+mod metastable;
+mod peers;
 mod readers;
 mod reports;
 mod scenarios;
+mod story;
 mod support;

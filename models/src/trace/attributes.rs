@@ -195,7 +195,8 @@ impl<'a> Facts<'a> {
             "url.path" => self.url.offer(0, value.text()),
             "url.full" => self.url.offer(1, value.text()),
             "http.target" => self.url.offer(2, value.text()),
-            "http.url" => self.url.offer(3, value.text()),
+            "http.path" => self.url.offer(3, value.text()),
+            "http.url" => self.url.offer(4, value.text()),
             "http.response.status_code" => self.http_status.offer(0, value.int()),
             "http.status_code" => self.http_status.offer(1, value.int()),
             "rpc.system.name" => self.rpc_system.offer(0, value.text()),
@@ -237,6 +238,7 @@ impl<'a> Facts<'a> {
             "peer.address" => self.host.offer(6, value.text()),
             "net.peer.ip" | "net.sock.peer.addr" | "peer.ipv4" | "peer.ipv6" => self.host.offer(7, value.text()),
             "network.peer.address" => self.host.offer(8, value.text()),
+            "http.host" => self.host.offer(9, value.text()),
             "server.port" => self.port.offer(0, value.int()),
             "net.peer.port" => self.port.offer(1, value.int()),
             "peer.port" => self.port.offer(2, value.int()),
@@ -250,6 +252,8 @@ impl<'a> Facts<'a> {
             "error.message" => self.error_text.offer(3, value.text()),
             "exception.type" => self.error_text.offer(4, value.text()),
             "exception.message" => self.error_text.offer(5, value.text()),
+            "error.kind" => self.error_text.offer(6, value.text()),
+            "error.object" => self.error_text.offer(7, value.text()),
             "response_flags" => self.response_flags = value.text().filter(|flags| flags != "-"),
             "error" => self.note_error_tag(value),
             "otel.status_code" => match value.text().as_deref() {
@@ -257,6 +261,8 @@ impl<'a> Facts<'a> {
                 Some("OK") => self.status = StatusCode::Ok,
                 _ => {}
             },
+            "otel.scope.name" | "otel.library.name" => self.note_scope(value.text().as_deref().unwrap_or("")),
+            "w3c.tracestate" => self.note_trace_state(value.text().as_deref().unwrap_or("")),
             "component" => self.proxy |= matches!(&value, Value::Str(text) if text == "proxy"),
             "sampler.type" => self.sampler_probabilistic = matches!(&value, Value::Str(text) if text == "probabilistic"),
             "sampler.param" => self.sampler_share = value.float(),
@@ -316,7 +322,7 @@ impl<'a> Facts<'a> {
     }
 
     /// Fills what the facts decide into `span`, whose own kind is what the format's field said. `name` is the span's name.
-    pub(crate) fn fill(self, span: &mut Span, name: &str, names: &mut Names) {
+    pub(crate) fn fill(&self, span: &mut Span, name: &str, names: &mut Names) {
         if span.kind == Kind::Internal {
             span.kind = self.kind.unwrap_or_default();
         }
@@ -358,8 +364,8 @@ impl<'a> Facts<'a> {
             if let Some(route) = &self.route.value {
                 return format!("{method} {route}").into();
             }
-            // A server's name without its route is the framework's own choice; one that names a path is as good as a route.
-            if kind == Kind::Server && name.contains('/') && !name.contains("://") {
+            // A server's name is the framework's own choice; one that is a path, or ends in one, is as good as a route.
+            if kind == Kind::Server && (name.starts_with('/') || name.contains(" /")) {
                 return name_template(name).into();
             }
             if let Some(url) = &self.url.value {
@@ -445,6 +451,7 @@ impl<'a> Facts<'a> {
             () => (None, PeerKind::Service),
         };
         if let Some(service) = &self.peer_service.value {
+            let peer_kind = if peer_kind == PeerKind::Service { kind_by_name(service) } else { peer_kind };
             return Some((service.as_ref().into(), peer_kind));
         }
         let place = self.host.value.as_deref().map(|host| {
@@ -485,11 +492,35 @@ pub(crate) fn kind_named(text: &str) -> Option<Kind> {
     .map(|(_, kind)| kind)
 }
 
+/// The side by OTLP's number.
+pub(crate) fn kind_number(number: u64) -> Kind {
+    match number {
+        2 => Kind::Server,
+        3 => Kind::Client,
+        4 => Kind::Producer,
+        5 => Kind::Consumer,
+        _ => Kind::Internal,
+    }
+}
+
 /// The host in an Istio cluster name (`outbound|9080||reviews.default.svc.cluster.local`); any other name as it is.
 fn cluster_host(cluster: Cow<'_, str>) -> Cow<'_, str> {
     match cluster.rsplit_once('|') {
         Some((_, host)) if !host.is_empty() => host.to_owned().into(),
         _ => cluster,
+    }
+}
+
+/// What a called service must be that goes by the name of a well-known product, where nothing else says so.
+fn kind_by_name(service: &str) -> PeerKind {
+    const DATABASES: [&str; 10] =
+        ["mysql", "postgres", "mariadb", "redis", "memcache", "mongo", "cassandra", "elasticsearch", "sqlite", "dynamodb"];
+    const BROKERS: [&str; 5] = ["kafka", "rabbitmq", "activemq", "nats", "pulsar"];
+    let is = |product: &str| service.get(..product.len()).is_some_and(|start| start.eq_ignore_ascii_case(product));
+    match () {
+        () if DATABASES.iter().any(|product| is(product)) => PeerKind::Database,
+        () if BROKERS.iter().any(|product| is(product)) => PeerKind::Broker,
+        () => PeerKind::Service,
     }
 }
 

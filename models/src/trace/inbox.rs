@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 
 use super::Span;
+use super::detect::{self, NoTrace};
+use super::loose::Loose;
 use super::names::Names;
 use super::read::{Format, Skipped};
 use crate::error::InputError;
@@ -19,41 +21,69 @@ const LATEST_NS: u64 = 7_258_118_400_000_000_000;
 #[derive(Debug)]
 pub(crate) struct Stop(pub(crate) Box<InputError>);
 
+/// An element of an array: the JSON pointer of the array, and which one it is.
+pub(crate) type Element = Option<(&'static str, u64)>;
+
 /// Where in an input something stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Place {
     line: Option<u64>,
+    element: Element,
     inside: Option<String>,
 }
 
 impl Place {
     /// A line, from 1.
     pub(crate) fn line(line: u64) -> Self {
-        Place { line: Some(line), inside: None }
+        Place { line: Some(line), ..Place::default() }
+    }
+
+    /// An element of an array that begins on a line.
+    pub(crate) fn element(line: u64, element: Element) -> Self {
+        Place { line: Some(line), element, inside: None }
     }
 
     /// An offset in the unpacked input.
     pub(crate) fn byte(offset: u64) -> Self {
-        Place { line: None, inside: Some(format!("byte {offset}")) }
+        Place { inside: Some(format!("byte {offset}")), ..Place::default() }
+    }
+
+    /// The input's end.
+    pub(crate) fn end() -> Self {
+        Place { inside: Some("end of input".to_owned()), ..Place::default() }
+    }
+
+    /// The line, if there is one, else 1.
+    pub(crate) fn line_number(&self) -> u64 {
+        self.line.unwrap_or(1)
     }
 
     /// The same place, and where inside the record: a JSON pointer.
     pub(crate) fn inside(&self, pointer: String) -> Self {
-        Place { line: self.line, inside: Some(pointer) }
+        Place { inside: Some(pointer), ..*self }
     }
 
     /// The `line`-th line (from 1) of the record that begins here.
     pub(crate) fn plus_lines(&self, line: usize) -> Self {
-        Place { line: self.line.map(|first| first + (line as u64).saturating_sub(1)), inside: self.inside.clone() }
+        Place { line: self.line.map(|first| first + (line as u64).saturating_sub(1)), ..self.clone() }
+    }
+
+    /// What there is beside the line.
+    fn pointer(&self) -> Option<String> {
+        let inside = self.inside.as_deref().unwrap_or("");
+        match self.element {
+            Some((array, index)) => Some(format!("{array}/{index}{inside}")),
+            None => self.inside.clone(),
+        }
     }
 }
 
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match (&self.line, &self.inside) {
-            (Some(line), Some(inside)) => write!(f, "line {line}, {inside}"),
+        match (self.line, self.pointer()) {
+            (Some(line), Some(pointer)) => write!(f, "line {line}, {pointer}"),
             (Some(line), None) => write!(f, "line {line}"),
-            (None, inside) => f.write_str(inside.as_deref().unwrap_or("somewhere")),
+            (None, pointer) => f.write_str(pointer.as_deref().unwrap_or("somewhere")),
         }
     }
 }
@@ -74,6 +104,8 @@ pub(crate) struct Inbox<'r> {
     pub(crate) format: Option<Format>,
     /// Records of this input's format that were understood, with or without spans.
     pub(crate) records: u64,
+    /// Spans of `spans` that the source counts together with another one.
+    pub(crate) halves: u64,
     /// Metric and log records, which are no traces but no mistakes either.
     pub(crate) other_signals: u64,
     /// Bad records.
@@ -82,11 +114,22 @@ pub(crate) struct Inbox<'r> {
     pub(crate) skipped_records: Vec<Skipped>,
     /// Spans that were kept with something put right, by what that was.
     pub(crate) mended: BTreeMap<&'static str, u64>,
-    /// The first refusal by name (a known format that holds no traces).
-    pub(crate) refusal: Option<InputError>,
+    /// The first JSON that holds no traces, and its line.
+    pub(crate) refusal: Option<(NoTrace, u64)>,
 }
 
 impl Inbox<'_> {
+    /// Counts a record of a format that traces are read from.
+    pub(crate) fn recognised(&mut self, format: Format) {
+        self.format.get_or_insert(format);
+        self.records += 1;
+    }
+
+    /// Remembers a record that is known to be no trace, for the error if nothing else turns up.
+    pub(crate) fn refuse(&mut self, what: NoTrace, line: u64) {
+        self.refusal.get_or_insert((what, line));
+    }
+
     /// Takes a span.
     pub(crate) fn push(&mut self, span: Span) {
         if self.spans.len() < self.max_spans {
@@ -100,14 +143,23 @@ impl Inbox<'_> {
         }
     }
 
+    /// Takes the second half of a record that holds two spans.
+    pub(crate) fn push_half(&mut self, span: Span) {
+        self.halves += 1;
+        self.push(span);
+    }
+
     /// Counts a record that had to be left out.
     pub(crate) fn skip(&mut self, place: Place, reason: impl Into<String>) -> Result<(), Stop> {
         let reason = reason.into();
         if self.strict {
+            if let (Some((what, line)), None) = (self.refusal, self.format) {
+                return Err(Stop(Box::new(detect::refused(self.name, what, line))));
+            }
             return Err(Stop(Box::new(InputError {
                 file: self.name.to_owned(),
                 line: place.line,
-                place: place.inside,
+                place: place.pointer(),
                 found: reason,
                 expected: "a whole record of the format".to_owned(),
                 help: "without --strict the record is skipped and counted".to_owned(),
@@ -146,5 +198,36 @@ impl Inbox<'_> {
             (start, end) => (start, end - start),
         };
         Ok(())
+    }
+
+    /// Sets a span's start and length from microseconds; see [`Inbox::set_times`]. What is absent is 0.
+    pub(crate) fn set_micros(&mut self, span: &mut Span, start: &Loose<'_>, length: &Loose<'_>) -> Result<(), String> {
+        let start_ns = nanos(start).ok_or_else(|| format!("start time {start} is not a number of microseconds"))?;
+        let length_ns = nanos(length).ok_or_else(|| format!("duration {length} is not a number of microseconds"))?;
+        if start_ns < 0 {
+            return Err("a time before 1970".to_owned());
+        }
+        if start_ns.max(length_ns).max(start_ns + length_ns) > i128::from(LATEST_NS) {
+            return Err("a time later than the year 2200".to_owned());
+        }
+        if *length == Loose::Nothing {
+            self.mended("no duration: length set to 0");
+        } else if length_ns < 0 {
+            self.mended("ended before its start: length set to 0");
+        }
+        (span.start_ns, span.duration_ns) = (start_ns as u64, length_ns.max(0) as u64);
+        Ok(())
+    }
+}
+
+/// Microseconds as whole nanoseconds; nothing is 0.
+fn nanos(micros: &Loose<'_>) -> Option<i128> {
+    match micros {
+        Loose::Nothing => Some(0),
+        Loose::Int(number) => Some(i128::from(*number) * 1000),
+        Loose::Big(number) => Some(i128::from(*number) * 1000),
+        Loose::Float(number) if number.is_finite() && number.abs() < 1e18 => Some((number * 1000.0).round() as i128),
+        Loose::Text(text) => text.trim().parse::<i64>().ok().map(|number| i128::from(number) * 1000),
+        _ => None,
     }
 }

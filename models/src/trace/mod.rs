@@ -4,14 +4,19 @@
 
 mod assemble;
 mod attributes;
+mod detect;
 mod inbox;
+mod jaeger;
 mod json;
+mod loose;
 mod names;
 mod operation;
 mod otlp_json;
+mod otlp_proto;
 mod read;
 mod records;
 mod source;
+mod zipkin;
 
 pub use assemble::AssemblyNotes;
 pub use read::{FileNotes, Format, Limits, ReadOptions, Reader, Skipped, TraceSet};

@@ -6,15 +6,15 @@
 //! Tolerated beyond the specification: enum names, numbers as numbers or as text, base64 ids, snake_case keys, explicit nulls,
 //! `instrumentationLibrarySpans`, empty arrays and maps left out.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::attributes::{Facts, Recorder, RecorderFacts, StatusCode, Value, kind_named};
+use super::attributes::{Facts, Recorder, RecorderFacts, StatusCode, Value, kind_named, kind_number};
 use super::inbox::{Inbox, Place, Stop};
+use super::loose::{Loose, Text, hex_id, null_is_default, plain};
 use super::{Kind, Span};
 
 /// One element of `resourceSpans`.
@@ -128,7 +128,7 @@ struct KeyValue<'a> {
 }
 
 /// Reads one element of `resourceSpans` that begins on `place`.
-pub(crate) fn resource_spans(json: &[u8], place: Place, inbox: &mut Inbox<'_>) -> Result<(), Stop> {
+pub(crate) fn resource_spans(json: &[u8], place: &Place, inbox: &mut Inbox<'_>) -> Result<(), Stop> {
     if let Ok(whole) = serde_json::from_slice::<ResourceSpans<'_, RawSpan<'_>>>(json) {
         let recorder = recorder(whole.resource, inbox);
         for (scope_index, scope) in whole.scopes.into_iter().enumerate() {
@@ -160,12 +160,74 @@ pub(crate) fn resource_spans(json: &[u8], place: Place, inbox: &mut Inbox<'_>) -
     Ok(())
 }
 
+/// Takes the whole spans out of the beginning of an element that is broken further on. The last span is given up: it may lack
+/// what came after.
+pub(crate) fn broken_resource_spans(json: &[u8], place: &Place, inbox: &mut Inbox<'_>) -> Result<(), Stop> {
+    let Some(closed) = closed(json) else { return Ok(()) };
+    let Ok(mut whole) = serde_json::from_slice::<ResourceSpans<'_, RawSpan<'_>>>(&closed) else { return Ok(()) };
+    if let Some(last) = whole.scopes.last_mut() {
+        last.spans.pop();
+    }
+    let recorder = recorder(whole.resource, inbox);
+    if recorder.service.is_empty() {
+        // Whose spans they are stood behind the break.
+        return Ok(());
+    }
+    for scope in whole.scopes {
+        for raw in scope.spans {
+            if let Err(reason) = span(raw, &scope.scope.name.0, &recorder, inbox) {
+                inbox.skip(place.clone(), reason)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The beginning of a JSON value up to its last whole array element, with the brackets that are still open closed.
+fn closed(json: &[u8]) -> Option<Vec<u8>> {
+    let mut open: Vec<u8> = Vec::new();
+    let mut best: Option<(usize, Vec<u8>)> = None;
+    let mut at = 0;
+    while at < json.len() {
+        match json[at] {
+            b'"' => {
+                at += 1;
+                while at < json.len() && json[at] != b'"' {
+                    at += if json[at] == b'\\' { 2 } else { 1 };
+                }
+            }
+            b'{' => open.push(b'}'),
+            b'[' => open.push(b']'),
+            b'}' | b']' => {
+                if open.pop() != Some(json[at]) {
+                    break;
+                }
+                if open.last() == Some(&b']') {
+                    match &mut best {
+                        Some((end, closers)) => {
+                            *end = at + 1;
+                            closers.clone_from(&open);
+                        }
+                        None => best = Some((at + 1, open.clone())),
+                    }
+                }
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    let (end, closers) = best?;
+    let mut closed = json[..end].to_vec();
+    closed.extend(closers.iter().rev());
+    Some(closed)
+}
+
 fn recorder(resource: Resource<'_>, inbox: &mut Inbox<'_>) -> Recorder {
     let mut facts = RecorderFacts::default();
     for attribute in resource.attributes {
         facts.note(&attribute.key.0, attribute.value.0);
     }
-    facts.recorder(&mut inbox.names)
+    facts.recorder(inbox.names)
 }
 
 /// Turns one raw span into a span; the error is the reason why it cannot be.
@@ -211,7 +273,7 @@ fn span(raw: RawSpan<'_>, scope: &str, recorder: &Recorder, inbox: &mut Inbox<'_
         _ => None,
     };
     facts.note_status(status_code(&raw.status.code), message);
-    facts.fill(&mut span, raw.name.text(), &mut inbox.names);
+    facts.fill(&mut span, raw.name.text(), inbox.names);
     inbox.push(span);
     Ok(())
 }
@@ -220,17 +282,6 @@ fn kind(raw: &Loose<'_>) -> Kind {
     match raw {
         Loose::Text(name) if !name.starts_with(|c: char| c.is_ascii_digit()) => kind_named(name).unwrap_or_default(),
         _ => kind_number(raw.unsigned().unwrap_or(0)),
-    }
-}
-
-/// The side by OTLP's number.
-pub(crate) fn kind_number(number: u64) -> Kind {
-    match number {
-        2 => Kind::Server,
-        3 => Kind::Client,
-        4 => Kind::Producer,
-        5 => Kind::Consumer,
-        _ => Kind::Internal,
     }
 }
 
@@ -266,12 +317,6 @@ fn id64(raw: &Loose<'_>) -> Option<u64> {
     }
 }
 
-/// Up to 32 hexadecimal digits and nothing else.
-pub(crate) fn hex_id(text: &str) -> Option<u128> {
-    let all_hex = !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit());
-    all_hex.then(|| u128::from_str_radix(text, 16).ok()).flatten()
-}
-
 /// Standard base64 with padding.
 fn from_base64(text: &str) -> Option<Vec<u8>> {
     let body = text.trim_end_matches('=');
@@ -295,133 +340,6 @@ fn from_base64(text: &str) -> Option<Vec<u8>> {
         }
     }
     Some(bytes)
-}
-
-/// serde_json's message without its own position, which counts from the record and not from the file.
-pub(crate) fn plain(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    match text.rfind(" at line ") {
-        Some(end) => text[..end].to_owned(),
-        None => text,
-    }
-}
-
-/// Reads `null` as "nothing there".
-pub(crate) fn null_is_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
-    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
-}
-
-/// A text, borrowed where it has no escapes.
-#[derive(Default, Deserialize)]
-#[serde(transparent)]
-pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
-
-/// A scalar of any type; arrays and objects count as nothing.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) enum Loose<'a> {
-    /// Absent, null, or no scalar.
-    #[default]
-    Nothing,
-    /// A text.
-    Text(Cow<'a, str>),
-    /// A whole number.
-    Int(i64),
-    /// A whole number beyond `i64`.
-    Big(u64),
-    /// Any other number.
-    Float(f64),
-    /// Yes or no.
-    Bool(bool),
-}
-
-impl<'a> Loose<'a> {
-    /// The text; empty for all else.
-    pub(crate) fn text(&self) -> &str {
-        match self {
-            Loose::Text(text) => text,
-            _ => "",
-        }
-    }
-
-    /// A whole number not below zero, also one written as text; 0 for nothing.
-    pub(crate) fn unsigned(&self) -> Option<u64> {
-        match self {
-            Loose::Nothing => Some(0),
-            Loose::Text(text) if text.is_empty() => Some(0),
-            Loose::Text(text) => text.parse().ok(),
-            Loose::Int(number) => u64::try_from(*number).ok(),
-            Loose::Big(number) => Some(*number),
-            Loose::Float(number) if *number >= 0.0 && number.fract() == 0.0 && *number < 1.8e19 => Some(*number as u64),
-            _ => None,
-        }
-    }
-
-    /// The same as an attribute's value.
-    pub(crate) fn into_value(self) -> Value<'a> {
-        match self {
-            Loose::Nothing => Value::Other,
-            Loose::Text(text) => Value::Str(text),
-            Loose::Int(number) => Value::Int(number),
-            Loose::Big(number) => Value::Float(number as f64),
-            Loose::Float(number) => Value::Float(number),
-            Loose::Bool(yes) => Value::Bool(yes),
-        }
-    }
-}
-
-impl fmt::Display for Loose<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Loose::Nothing => f.write_str("(absent)"),
-            Loose::Text(text) => write!(f, "{:?}", text.chars().take(64).collect::<String>()),
-            Loose::Int(number) => number.fmt(f),
-            Loose::Big(number) => number.fmt(f),
-            Loose::Float(number) => number.fmt(f),
-            Loose::Bool(yes) => yes.fmt(f),
-        }
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Loose<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct LooseVisitor;
-        impl<'de> Visitor<'de> for LooseVisitor {
-            type Value = Loose<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a value")
-            }
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Loose::Text(Cow::Borrowed(text)))
-            }
-            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Loose::Text(Cow::Owned(text.to_owned())))
-            }
-            fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
-                Ok(Loose::Int(number))
-            }
-            fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
-                Ok(i64::try_from(number).map_or(Loose::Big(number), Loose::Int))
-            }
-            fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
-                Ok(Loose::Float(number))
-            }
-            fn visit_bool<E>(self, yes: bool) -> Result<Self::Value, E> {
-                Ok(Loose::Bool(yes))
-            }
-            fn visit_unit<E>(self) -> Result<Self::Value, E> {
-                Ok(Loose::Nothing)
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Loose::Nothing)
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Loose::Nothing)
-            }
-        }
-        deserializer.deserialize_any(LooseVisitor)
-    }
 }
 
 /// OTLP's tagged value: `{"stringValue": …}` and its kin.

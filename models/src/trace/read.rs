@@ -1,7 +1,7 @@
 //! Reads inputs of any known format and hands back assembled traces.
 //!
 //! You are here: `models::trace::read`. The command line and `learn` call [`Reader`]; it unpacks (`source`), recognises
-//! (`records`, `protobuf`) and assembles (`assemble`).
+//! (`detect`, `records`) and assembles (`assemble`).
 //! Always true: nothing is dropped silently; one bad record costs that record.
 //! Not here: opening files.
 
@@ -10,11 +10,12 @@ use std::fmt;
 use std::io::Read;
 
 use super::assemble::{self, AssemblyNotes};
+use super::detect::{self, Shape};
 use super::inbox::{Inbox, Place, Stop};
 use super::names::Names;
 use super::source::Source;
-use super::{Span, Trace, records};
-use crate::error::{InputError, InputErrors};
+use super::{Span, Trace, otlp_proto, records};
+use crate::error::InputErrors;
 
 /// How to read.
 #[derive(Clone, Debug, Default)]
@@ -108,7 +109,7 @@ pub struct FileNotes {
     pub format: Format,
     /// Distinct traces in it.
     pub traces: u64,
-    /// Spans in it, duplicates included.
+    /// Spans in it as the format counts them: duplicates included, the two halves of a Zipkin v1 call as one.
     pub spans: u64,
     /// Distinct services in it.
     pub services: u64,
@@ -169,6 +170,7 @@ impl Reader {
         let first_span = self.spans.len();
         let limits = self.options.limits.clone();
         let (source, head) = Source::open(input, &limits);
+        let shape = detect::shape(&head, limits.frame_bytes);
         let mut inbox = Inbox {
             name,
             names: &mut self.names,
@@ -177,30 +179,32 @@ impl Reader {
             strict: self.options.strict,
             format: None,
             records: 0,
+            halves: 0,
             other_signals: 0,
             skipped: 0,
             skipped_records: Vec::new(),
             mended: BTreeMap::new(),
             refusal: None,
         };
-        let _ = head;
-        let result = records::read_all(source, limits.value_bytes, &mut inbox).and_then(|source| match source.trouble() {
-            Some(trouble) => inbox.skip(Place::byte(0), trouble),
-            None => Ok(()),
-        });
-        if let Err(Stop(error)) = result {
-            return Err(InputErrors::from(*error));
-        }
-        let Inbox { format, records, other_signals, skipped, skipped_records, mended, .. } = inbox;
-        let Some(format) = format.filter(|_| records > 0) else {
-            return Err(InputErrors::from(InputError { file: name.to_owned(), ..InputError::default() }));
+        let source = match shape {
+            Shape::Json => records::read_all(source, limits.value_bytes, &mut inbox)?,
+            Shape::Protobuf(framing) => otlp_proto::read_all(source, framing, &limits, &mut inbox)?,
+            Shape::Other(_) => source,
         };
+        let format = match inbox.format {
+            Some(format) if inbox.spans.len() > first_span || inbox.skipped == 0 => format,
+            _ => return Err(detect::no_traces(shape, source.trouble(), &inbox).into()),
+        };
+        if let Some(trouble) = source.trouble() {
+            inbox.skip(Place::end(), trouble)?;
+        }
+        let Inbox { halves, other_signals, skipped, skipped_records, mended, .. } = inbox;
         let spans = &self.spans[first_span..];
         self.files.push(FileNotes {
             path: name.to_owned(),
             format,
             traces: assemble::distinct_traces(spans),
-            spans: spans.len() as u64,
+            spans: spans.len() as u64 - halves,
             services: distinct_services(spans).len() as u64,
             skipped,
             skipped_records,
@@ -230,4 +234,10 @@ fn distinct_services<'s>(spans: impl IntoIterator<Item = &'s Span>) -> BTreeSet<
     }
     services.remove("");
     services
+}
+
+impl From<Stop> for InputErrors {
+    fn from(stop: Stop) -> Self {
+        InputErrors::from(*stop.0)
+    }
 }

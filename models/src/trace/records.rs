@@ -4,13 +4,13 @@
 //! Always true: a record is recognised by its keys, never by the input's name; what is none of ours is counted or refused by name.
 
 use std::io::Read;
+use std::ops::Range;
 
-use super::inbox::{Inbox, Place, Stop};
+use super::detect::NoTrace;
+use super::inbox::{Element, Inbox, Place, Stop};
 use super::json::{Broken, Splitter};
-use super::otlp_json;
 use super::read::Format;
-use super::source::Source;
-use crate::error::InputError;
+use super::{jaeger, otlp_json, zipkin};
 
 /// Arrays and wrappers (`result`, `trace`, lists of lists) are followed this deep.
 const MAX_WRAPPERS: u32 = 4;
@@ -19,7 +19,8 @@ const MAX_WRAPPERS: u32 = 4;
 enum Halt {
     Stop(Stop),
     Broken(Broken),
-    Io(std::io::Error),
+    /// The input cannot be read on.
+    Io,
 }
 
 impl From<Stop> for Halt {
@@ -35,14 +36,14 @@ impl From<Broken> for Halt {
 }
 
 impl From<std::io::Error> for Halt {
-    fn from(error: std::io::Error) -> Self {
-        Halt::Io(error)
+    fn from(_: std::io::Error) -> Self {
+        Halt::Io
     }
 }
 
 /// Reads a JSON input to its end; gives the input back for what it has to say.
-pub(crate) fn read_all<'s>(source: Source<'s>, max_value: usize, inbox: &mut Inbox<'_>) -> Result<Source<'s>, Stop> {
-    let mut walk = Walk { json: Splitter::new(source, max_value), inbox };
+pub(crate) fn read_all<R: Read>(input: R, max_value: usize, inbox: &mut Inbox<'_>) -> Result<R, Stop> {
+    let mut walk = Walk { json: Splitter::new(input, max_value), inbox };
     walk.top_level()?;
     Ok(walk.json.into_input())
 }
@@ -56,32 +57,27 @@ impl<R: Read> Walk<'_, '_, R> {
     fn top_level(&mut self) -> Result<(), Stop> {
         loop {
             self.json.keep_from_here();
-            let (line, position) = (self.json.line(), self.json.position());
-            let result = match self.json.peek() {
-                Ok(None) => return Ok(()),
+            let Ok(first) = self.json.peek_between() else { return Ok(()) };
+            let line = self.json.line();
+            let result = match first {
+                None => return Ok(()),
                 // Left over from an array whose middle was broken.
-                Ok(Some(b',' | b']' | b'}')) if self.inbox.skipped > 0 => {
+                Some(b',' | b']' | b'}') if self.inbox.skipped > 0 => {
                     self.json.take();
                     continue;
                 }
-                Ok(Some(_)) => {
-                    let line = self.json.line();
-                    self.any(0).map(|()| self.json.value_ended(line))
-                }
-                Err(error) => Err(error.into()),
+                Some(_) => self.any(0, None),
             };
             match result {
-                Ok(()) => {}
+                Ok(()) => self.json.value_ended(),
                 Err(Halt::Stop(stop)) => return Err(stop),
-                Err(Halt::Io(_)) => return Ok(()),
+                Err(Halt::Io) => return Ok(()),
                 Err(Halt::Broken(broken)) => {
-                    let line = line.max(if matches!(broken, Broken::NotJson) { self.json.line() } else { line });
-                    self.inbox.skip(Place::line(line), broken.reason())?;
+                    let until = self.json.line();
+                    let here = if until == line { String::new() } else { format!(" (seen at line {until})") };
+                    self.inbox.skip(Place::line(line), format!("{}{here}", broken.reason()))?;
                     if self.json.resync().is_err() {
                         return Ok(());
-                    }
-                    if self.json.position() == position {
-                        self.json.take();
                     }
                 }
             }
@@ -89,135 +85,187 @@ impl<R: Read> Walk<'_, '_, R> {
     }
 
     /// One value that may hold records.
-    fn any(&mut self, depth: u32) -> Result<(), Halt> {
-        match self.json.peek()? {
-            Some(b'{') => self.object(depth),
-            Some(b'[') => self.array(depth, Self::any),
-            Some(b'-' | b'0'..=b'9' | b'"' | b't' | b'f' | b'n') if depth > 0 => Ok(self.json.value()?.map(|_| ())?),
+    fn any(&mut self, depth: u32, element: Element) -> Result<(), Halt> {
+        match self.json.peek()?? {
+            b'{' => self.object(depth, element),
+            b'[' => self.array(depth, "", Self::any),
+            _ if depth > 0 => Ok(self.json.value()?.map(|_| ())?),
             _ => Err(Broken::NotJson.into()),
         }
     }
 
-    /// Every element of an array.
-    fn array(&mut self, depth: u32, element: fn(&mut Self, u32) -> Result<(), Halt>) -> Result<(), Halt> {
+    /// Every element of the array `name`.
+    fn array(
+        &mut self,
+        depth: u32,
+        name: &'static str,
+        read: fn(&mut Self, u32, Element) -> Result<(), Halt>,
+    ) -> Result<(), Halt> {
         if depth > MAX_WRAPPERS {
             return Ok(self.json.value()?.map(|_| ())?);
         }
         self.json.expect(b'[')??;
-        if self.json.peek()? == Some(b']') {
+        if self.json.peek()?? == b']' {
             self.json.take();
             return Ok(());
         }
-        loop {
-            self.json.peek()?;
+        for index in 0.. {
+            self.json.peek()??;
             self.json.keep_from_here();
-            element(self, depth + 1)?;
-            match self.json.peek()? {
-                Some(b',') => self.json.take(),
-                Some(b']') => {
+            read(self, depth + 1, Some((name, index)))?;
+            match self.json.peek()?? {
+                b',' => self.json.take(),
+                b']' => {
                     self.json.take();
-                    return Ok(());
+                    break;
                 }
-                Some(_) => return Err(Broken::WrongBracket.into()),
-                None => return Err(Broken::EndsInside.into()),
+                _ => return Err(Broken::WrongBracket.into()),
             }
         }
+        Ok(())
     }
 
     /// One object: a wrapper whose records are handed out one by one, or a record itself.
-    fn object(&mut self, depth: u32) -> Result<(), Halt> {
+    fn object(&mut self, depth: u32, element: Element) -> Result<(), Halt> {
         let (start, line) = (self.json.position(), self.json.line());
         let mut keys = Keys::default();
         let mut unwrapped = false;
         self.json.expect(b'{')??;
-        if self.json.peek()? == Some(b'}') {
+        if self.json.peek()?? == b'}' {
             self.json.take();
         } else {
             loop {
-                let key = self.json.value()??;
-                let key = Key::of(self.json.slice(key));
-                self.json.expect(b':')??;
-                let opening = self.json.peek()?;
-                keys.add(key, opening);
-                match (key, opening) {
-                    (Key::ResourceSpans, Some(b'[')) => {
-                        self.recognised(Format::OtlpJson);
-                        unwrapped = true;
-                        self.array(depth, Self::resource_spans)?;
-                    }
-                    (Key::Data, Some(b'[')) => {
-                        unwrapped = true;
-                        self.array(depth, Self::any)?;
-                    }
-                    (Key::Result | Key::Trace, Some(b'{')) if depth < MAX_WRAPPERS => {
-                        unwrapped = true;
-                        self.object(depth + 1)?;
-                    }
-                    _ => {
-                        self.json.value()??;
-                    }
+                if unwrapped {
+                    self.json.peek()??;
+                    self.json.keep_from_here();
                 }
-                match self.json.peek()? {
-                    Some(b',') => {
-                        self.json.take();
-                        self.json.peek()?;
-                        if unwrapped {
-                            self.json.keep_from_here();
-                        }
-                    }
-                    Some(b'}') => {
+                unwrapped |= self.member(depth, &mut keys)?;
+                match self.json.peek()?? {
+                    b',' => self.json.take(),
+                    b'}' => {
                         self.json.take();
                         break;
                     }
-                    Some(_) => return Err(Broken::WrongBracket.into()),
-                    None => return Err(Broken::EndsInside.into()),
+                    _ => return Err(Broken::NotJson.into()),
                 }
             }
         }
         if !unwrapped {
             let end = self.json.position();
-            self.record(&keys, start..end, line)?;
+            self.record(keys, start..end, &Place::element(line, element))?;
         }
         Ok(())
     }
 
-    fn resource_spans(&mut self, _depth: u32) -> Result<(), Halt> {
-        let line = self.json.line();
-        let range = self.json.value()??;
-        otlp_json::resource_spans(self.json.slice(range), Place::line(line), self.inbox)?;
+    /// One member of an object; says whether its value was unwrapped.
+    fn member(&mut self, depth: u32, keys: &mut Keys) -> Result<bool, Halt> {
+        if self.json.peek()?? != b'"' {
+            return Err(Broken::NotJson.into());
+        }
+        let key = self.json.value()??;
+        let key = Key::of(self.json.slice(key));
+        self.json.expect(b':')??;
+        keys.add(key);
+        match (key, self.json.peek()??) {
+            (Key::ResourceSpans, b'[') => {
+                self.inbox.recognised(Format::OtlpJson);
+                self.array(depth, "/resourceSpans", Self::resource_spans)?;
+                Ok(true)
+            }
+            (Key::Data, b'[') => {
+                self.array(depth, "/data", Self::any)?;
+                self.inbox.refuse(NoTrace::EmptyAnswer, self.json.line());
+                Ok(true)
+            }
+            (Key::Result | Key::Trace, b'{') if depth < MAX_WRAPPERS => {
+                self.object(depth + 1, None)?;
+                Ok(true)
+            }
+            (Key::Data, b'{') => {
+                keys.add(Key::DataObject);
+                self.json.value()??;
+                Ok(false)
+            }
+            (Key::Status, _) => {
+                let line = self.json.line();
+                let status = self.json.value()??;
+                if self.json.slice(status) == b"\"PARTIAL\"" {
+                    let reason = "Tempo says that this trace is PARTIAL: some of its spans are not in the file";
+                    self.inbox.skip(Place::line(line), reason)?;
+                }
+                Ok(false)
+            }
+            _ => {
+                self.json.value()??;
+                Ok(false)
+            }
+        }
+    }
+
+    fn resource_spans(&mut self, _depth: u32, element: Element) -> Result<(), Halt> {
+        let place = Place::element(self.json.line(), element);
+        let start = self.json.position();
+        match self.json.value()? {
+            Ok(range) => otlp_json::resource_spans(self.json.slice(range), &place, self.inbox)?,
+            Err(broken) => {
+                // Most of its spans may be whole all the same.
+                let rest = self.json.slice(start..self.json.position());
+                otlp_json::broken_resource_spans(rest, &place, self.inbox)?;
+                return Err(broken.into());
+            }
+        }
         Ok(())
     }
 
     /// An object that is no wrapper: a record of its own.
-    fn record(&mut self, keys: &Keys, range: std::ops::Range<u64>, line: u64) -> Result<(), Stop> {
-        let _ = range;
+    fn record(&mut self, keys: Keys, range: Range<u64>, place: &Place) -> Result<(), Stop> {
+        let json = self.json.slice(range);
+        if keys.has(Key::Spans) && (keys.has(Key::TraceID) || keys.has(Key::Processes)) {
+            self.inbox.recognised(Format::JaegerJson);
+            return jaeger::trace(json, place, self.inbox);
+        }
+        if keys.has(Key::TraceId) && keys.has(Key::Id) {
+            if let Some(format) = zipkin::record(json, place, self.inbox)? {
+                self.inbox.recognised(format);
+            }
+            return Ok(());
+        }
         if keys.has(Key::OtherSignal) {
             self.inbox.other_signals += 1;
             return Ok(());
         }
         if keys.has(Key::ResourceSpans) {
-            self.recognised(Format::OtlpJson);
+            // `null` or `{}`: an export without spans.
+            self.inbox.recognised(Format::OtlpJson);
             return Ok(());
         }
-        self.inbox.refusal.get_or_insert_with(|| InputError::default());
-        self.inbox.skip(Place::line(line), "a JSON object that is no trace")
-    }
-
-    fn recognised(&mut self, format: Format) {
-        self.inbox.format.get_or_insert(format);
-        self.inbox.records += 1;
+        let no_trace = keys.no_trace();
+        self.inbox.refuse(no_trace, place.line_number());
+        self.inbox.skip(place.clone(), no_trace.name())
     }
 }
 
-/// Keys that tell formats apart.
+/// Keys that tell records apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
 enum Key {
     ResourceSpans,
     Data,
+    DataObject,
     Result,
     Trace,
     OtherSignal,
+    TraceID,
+    TraceId,
+    SpanId,
+    Id,
+    Spans,
+    Processes,
+    Parent,
+    Child,
+    CallCount,
+    Elements,
+    Status,
+    Traces,
     Other,
 }
 
@@ -229,21 +277,53 @@ impl Key {
             b"\"result\"" => Key::Result,
             b"\"trace\"" => Key::Trace,
             b"\"resourceMetrics\"" | b"\"resourceLogs\"" | b"\"resource_metrics\"" | b"\"resource_logs\"" => Key::OtherSignal,
+            b"\"traceID\"" => Key::TraceID,
+            b"\"traceId\"" => Key::TraceId,
+            b"\"spanId\"" => Key::SpanId,
+            b"\"id\"" => Key::Id,
+            b"\"spans\"" => Key::Spans,
+            b"\"processes\"" => Key::Processes,
+            b"\"parent\"" => Key::Parent,
+            b"\"child\"" => Key::Child,
+            b"\"callCount\"" => Key::CallCount,
+            b"\"elements\"" => Key::Elements,
+            b"\"status\"" => Key::Status,
+            b"\"traces\"" => Key::Traces,
             _ => Key::Other,
         }
     }
 }
 
-/// The keys of one object.
+/// The keys of one object, a bit each.
 #[derive(Clone, Copy, Debug, Default)]
 struct Keys(u32);
 
 impl Keys {
-    fn add(&mut self, key: Key, _opening: Option<u8>) {
+    fn add(&mut self, key: Key) {
         self.0 |= 1 << key as u32;
     }
 
     fn has(self, key: Key) -> bool {
         self.0 & 1 << key as u32 != 0
+    }
+
+    fn no_trace(self) -> NoTrace {
+        if self.has(Key::Parent) && self.has(Key::Child) && self.has(Key::CallCount) {
+            NoTrace::Dependencies
+        } else if self.has(Key::Traces) {
+            NoTrace::TempoSearch
+        } else if self.has(Key::Elements) {
+            NoTrace::Kiali
+        } else if self.has(Key::Status) && self.has(Key::DataObject) {
+            NoTrace::Prometheus
+        } else if self.has(Key::Spans) {
+            NoTrace::JaegerApiV2
+        } else if self.has(Key::TraceId) && self.has(Key::SpanId) {
+            NoTrace::BareSpan
+        } else if self.has(Key::Data) {
+            NoTrace::EmptyAnswer
+        } else {
+            NoTrace::Unknown
+        }
     }
 }

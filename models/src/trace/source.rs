@@ -8,7 +8,6 @@ use std::io::{self, BufReader, Cursor, Read};
 use std::rc::Rc;
 
 use flate2::read::MultiGzDecoder;
-use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 
 use super::read::Limits;
@@ -17,6 +16,8 @@ use super::read::Limits;
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// First bytes of a zstd frame.
 pub(crate) const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// What some programs put before text in UTF-8.
+const BOM: [u8; 3] = [0xef, 0xbb, 0xbf];
 /// Packed data inside packed data is unpacked this often.
 const LAYERS: usize = 3;
 /// Bytes that tell packings and formats apart.
@@ -40,7 +41,13 @@ impl<'r> Source<'r> {
         let inner = Box::new(BufReader::with_capacity(128 * 1024, counted));
         let mut source = Source { inner, packed, unpacked: 0, is_packed: false, limits: limits.clone(), trouble: None };
         for layer in 0..=LAYERS {
-            let head = source.head();
+            let mut head = source.head();
+            if head.starts_with(&BOM) {
+                let mut mark = [0; BOM.len()];
+                // These bytes are held in memory: they are there.
+                let _ = source.inner.read(&mut mark);
+                head.drain(..BOM.len());
+            }
             let unpacked: Box<dyn Read + 'r> = if head.starts_with(&GZIP) {
                 Box::new(MultiGzDecoder::new(source.inner))
             } else if head.starts_with(&ZSTD) || is_skippable_frame(&head) {
@@ -97,16 +104,15 @@ impl<'r> Source<'r> {
 
 impl Read for Source<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.trouble.is_some() && self.unpacked > self.limits.unpacked_bytes {
-            return Ok(0);
-        }
-        let got = match self.inner.read(buffer) {
-            Ok(got) => got,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
-            Err(error) => {
-                self.note(&error);
-                self.inner = Box::new(io::empty());
-                return Ok(0);
+        let got = loop {
+            match self.inner.read(buffer) {
+                Ok(got) => break got,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.note(&error);
+                    self.inner = Box::new(io::empty());
+                    return Ok(0);
+                }
             }
         };
         self.unpacked += got as u64;
@@ -153,29 +159,26 @@ enum ZstdState<'r> {
     Done,
 }
 
-impl Read for ZstdFrames<'_> {
+impl<'r> Read for ZstdFrames<'r> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             match std::mem::replace(&mut self.state, ZstdState::Done) {
                 ZstdState::Done => return Ok(0),
                 ZstdState::Between(mut input) => {
-                    let mut first = [0; 1];
-                    if input.read(&mut first)? == 0 {
+                    let mut magic = [0; 4];
+                    if input.read(&mut magic[..1])? == 0 {
                         return Ok(0);
                     }
-                    let mut input: Box<dyn Read> = Box::new(Cursor::new(first).chain(input));
-                    let mut decoder = FrameDecoder::new();
-                    match decoder.init(&mut input) {
-                        Ok(()) => {}
-                        Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame { length, .. })) => {
-                            io::copy(&mut (&mut input).take(u64::from(length)), &mut io::sink())?;
-                            self.state = ZstdState::Between(input);
-                            continue;
-                        }
-                        Err(error) => return Err(io::Error::other(error.to_string())),
+                    input.read_exact(&mut magic[1..])?;
+                    if is_skippable_frame(&magic) {
+                        let mut length = [0; 4];
+                        input.read_exact(&mut length)?;
+                        io::copy(&mut (&mut input).take(u64::from(u32::from_le_bytes(length))), &mut io::sink())?;
+                        self.state = ZstdState::Between(input);
+                        continue;
                     }
-                    let decoder = StreamingDecoder::new_with_decoder(input, decoder);
-                    let decoder = decoder.map_err(|error| io::Error::other(error.to_string()))?;
+                    let frame: Box<dyn Read + 'r> = Box::new(Cursor::new(magic).chain(input));
+                    let decoder = StreamingDecoder::new(frame).map_err(|error| io::Error::other(error.to_string()))?;
                     self.state = ZstdState::Inside(Box::new(decoder));
                 }
                 ZstdState::Inside(mut decoder) => {

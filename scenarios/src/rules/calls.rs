@@ -2,7 +2,7 @@
 
 use models::units::Nanos;
 
-use super::{Context, Idea, edge, level, load_words, node, number, percent, retry_words, tidy, time, traffic_words};
+use super::{Context, Idea, edge, level, load_words, node, number, percent, retry_words, tidy, time, traffic_words, tries_words};
 use crate::analyse::{Boundary, LinkKind};
 use crate::fault::FaultKind;
 
@@ -53,10 +53,10 @@ fn held(context: &Context, b: &Boundary, seconds: f64) -> String {
     let more = b.calls_per_s * seconds;
     match caller.and_then(|caller| Some((caller, caller.workers?))) {
         Some((caller, workers)) if caller.blocking && b.waits => {
-            format!("{} more of the {} workers of {} are held", number(more), number(workers), caller.name)
+            format!("{} needs {} more workers for it, and has {}", caller.name, number(more), number(workers))
         }
         Some((_, deliveries)) if b.kind == LinkKind::Delivery => {
-            format!("{} more of {} deliveries at once are under way", number(more), number(deliveries))
+            format!("{} more deliveries at once are needed, of {}", number(more), number(deliveries))
         }
         _ => format!("{} more requests are under way", number(more)),
     }
@@ -104,13 +104,16 @@ pub(crate) fn connection_drops(context: &Context) -> Vec<Idea> {
         for (rank, probability) in [0.3, 1.0, 0.1].into_iter().enumerate() {
             let lost = libm::pow(probability, f64::from(b.tries));
             let why = format!(
-                "{}; of calls whose connections drop with {} chance, {} fail for good after {}, and a failure fails {} with {} chance",
+                "{}; of calls whose connections drop with {} chance, {} fail for good after {}, {}",
                 traffic_words(b),
                 percent(probability),
                 percent(lost),
-                if b.tries == 1 { "1 try".to_owned() } else { format!("{} tries", b.tries) },
-                b.edge.from,
-                percent(b.on_failure),
+                tries_words(b.tries),
+                match b.kind {
+                    LinkKind::Cache => "and a question that fails counts as a miss".to_owned(),
+                    LinkKind::Delivery => format!("and {} lets go of the message", b.edge.from),
+                    _ => format!("and a failure fails {} with {} chance", b.edge.from, percent(b.on_failure)),
+                },
             );
             let against = 0.3 + 0.7 * b.on_failure * lost.max(probability / 2.0);
             ideas.push(Idea::new(
@@ -160,7 +163,7 @@ pub(crate) fn retries_at_peak(context: &Context) -> Vec<Idea> {
             let attempts = (b.tries * 2).max(least);
             let busy = callee.utilisation.unwrap_or(0.0) * factor;
             let why = format!(
-                "{}; {} times the users of {} make {} of its capacity before any retry, and then {attempts} tries without a wait (now {}) can hold it over capacity; {}",
+                "{}; {} times the load from {} take {} of its capacity before any retry, and then {attempts} tries without a wait (now {}) can hold it over capacity; {}",
                 traffic_words(b),
                 number(factor),
                 entry.name,

@@ -13,7 +13,7 @@ pub(crate) fn surge(context: &Context) -> Vec<Idea> {
         for (rank, factor) in [2.0, 3.0, 1.5, 5.0, 1.2, 10.0].into_iter().enumerate() {
             let (words, busy) = match busiest(context, &entry.name) {
                 Some((node, busy)) => (
-                    format!("{}; {} times the users make that {}", load_words(node), number(factor), percent(busy * factor)),
+                    format!("{}; {} times the load makes that {}", load_words(node), number(factor), percent(busy * factor)),
                     busy * factor,
                 ),
                 None => ("no service behind it has a limit of workers".to_owned(), 0.0),
@@ -38,7 +38,7 @@ pub(crate) fn reload(context: &Context) -> Vec<Idea> {
         let busy = busiest(context, &b.edge.from);
         for (rank, (attempts, factor)) in [(3, 1.5), (5, 2.0), (3, 1.2)].into_iter().enumerate() {
             let words = busy.map_or(String::new(), |(node, busy)| {
-                format!("; {}, at {} times the users {}", load_words(node), number(factor), percent(busy * factor))
+                format!("; {}, at {} times the load {}", load_words(node), number(factor), percent(busy * factor))
             });
             let patience = b.timeout.map_or("without end".to_owned(), |timeout| format!("for {timeout}"));
             let why = format!(

@@ -1,5 +1,8 @@
 //! Rules about two faults at once: each may be harmless, and both together not.
 
+use std::collections::BTreeSet;
+
+use models::system::Step;
 use models::units::Nanos;
 
 use super::services::slowed;
@@ -14,10 +17,13 @@ const PAIRED: usize = 6;
 pub(crate) fn siblings(context: &Context) -> Vec<Idea> {
     let mut ideas = Vec::new();
     for caller in &context.analysis.nodes {
-        let callees: Vec<&Boundary> = context.inner().filter(|b| b.edge.from == caller.name && b.waits).take(PAIRED).collect();
+        let callees: Vec<&Boundary> = context.inner_from(&caller.name).filter(|b| b.waits).take(PAIRED).collect();
         for (i, first) in callees.iter().enumerate() {
             for second in &callees[i + 1..] {
                 let priority = (first.score + second.score) * 0.6;
+                if !together(context, &caller.name, &first.edge.to, &second.edge.to) {
+                    continue;
+                }
                 let patience = context
                     .strictest_caller(&caller.name)
                     .map_or(String::new(), |(above, timeout)| format!(" inside the {timeout} that {} gives it", above.edge.from));
@@ -51,7 +57,7 @@ pub(crate) fn siblings(context: &Context) -> Vec<Idea> {
 pub(crate) fn chain(context: &Context) -> Vec<Idea> {
     let mut ideas = Vec::new();
     for first in context.inner() {
-        let behind = context.inner().filter(|b| b.edge.from == first.edge.to && b.edge.to != first.edge.from).take(PAIRED);
+        let behind = context.inner_from(&first.edge.to).filter(|b| b.edge.to != first.edge.from).take(PAIRED);
         for second in behind {
             let why = format!(
                 "{} waits {} for {}, which itself waits {} for {}: a delay in front and one behind add up, and tries multiply to {}",
@@ -87,7 +93,7 @@ pub(crate) fn slow_at_peak(context: &Context) -> Vec<Idea> {
             if callee.kind == NodeKind::Service && callee.erlangs > 0.0 {
                 let busy = callee.utilisation.unwrap_or(0.0) * 2.0 * surge;
                 let why = format!(
-                    "{}; {}, with {} times the users of {} {}",
+                    "{}; {}, with {} times the load from {} {}",
                     load_words(callee),
                     slowed(callee, 2.0),
                     number(surge),
@@ -99,7 +105,7 @@ pub(crate) fn slow_at_peak(context: &Context) -> Vec<Idea> {
             }
             let late = between(b);
             let why = format!(
-                "{} calls {} {} times per second and waits {}; {} make {} a second of it at {} times the users of {}",
+                "{} calls {} {} times per second and waits {}; {} make {} a second of it at {} times the load from {}",
                 b.edge.from,
                 b.edge.to,
                 number(b.calls_per_s),
@@ -113,6 +119,30 @@ pub(crate) fn slow_at_peak(context: &Context) -> Vec<Idea> {
         }
     }
     ideas
+}
+
+/// Whether one request of `caller` may need both `a` and `b`.
+fn together(context: &Context, caller: &str, a: &str, b: &str) -> bool {
+    let operations = context.model.services.get(caller).into_iter().flat_map(|service| service.operations.values());
+    operations.flat_map(|op| &op.paths).any(|path| {
+        let mut callees = BTreeSet::new();
+        path.steps.iter().for_each(|step| note_callees(step, &mut callees));
+        callees.contains(a) && callees.contains(b)
+    })
+}
+
+fn note_callees<'a>(step: &'a Step, callees: &mut BTreeSet<&'a str>) {
+    match step {
+        Step::Work(_) => {}
+        Step::Call(call) => {
+            callees.insert(&call.to.service);
+        }
+        Step::Parallel { branches, .. } => branches.iter().for_each(|branch| note_callees(branch, callees)),
+        Step::Lookup(lookup) => callees.extend([lookup.cache.to.service.as_str(), lookup.origin.to.service.as_str()]),
+        Step::Publish(publish) => {
+            callees.insert(&publish.to);
+        }
+    }
 }
 
 /// Trouble inside the callee: slow work; a topic that delivers nothing.

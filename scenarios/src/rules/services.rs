@@ -3,7 +3,7 @@
 use models::system::{Lookup, Operation, Step};
 use models::units::Nanos;
 
-use super::{Context, Idea, edge, level, load_words, node, number, percent, retry_words, tidy, time};
+use super::{Context, Idea, edge, level, load_words, node, number, percent, retry_words, tidy, time, tries_words};
 use crate::analyse::{Boundary, NodeEvidence};
 use crate::fault::FaultKind;
 use crate::moments::hit_ratio;
@@ -18,17 +18,18 @@ pub(crate) fn hard_dependency_errors(context: &Context) -> Vec<Idea> {
             let left = libm::pow(probability, f64::from(worst.tries));
             let attempts = if probability < 1.0 { (1.0 - left) / (1.0 - probability) } else { f64::from(worst.tries) };
             let why = format!(
-                "a failure of {} fails {} with {} chance, and {} of user requests need it; errors at {} leave {} of its calls failed after {} and send {} attempts per call",
+                "a failure of {} fails {} with {} chance, and {} of user requests need it; errors at {} leave {} of its calls failed after {} with {} attempts per call",
                 service.name,
                 worst.edge.from,
                 percent(worst.on_failure),
                 percent(service.user_share),
                 percent(probability),
                 percent(left),
-                if worst.tries == 1 { "1 try".to_owned() } else { format!("{} tries", worst.tries) },
+                tries_words(worst.tries),
                 number(attempts),
             );
-            let against = 0.5 + 0.5 * worst.on_failure * left.max(probability / 2.0);
+            let front = if context.is_front(&service.name) { 0.6 } else { 1.0 };
+            let against = front * (0.5 + 0.5 * worst.on_failure * left.max(probability / 2.0));
             ideas.push(Idea::new(
                 level(service.score * against, rank),
                 vec![(node(&service.name), FaultKind::Errors { probability })],
@@ -97,7 +98,8 @@ pub(crate) fn shared_dependency_crash(context: &Context) -> Vec<Idea> {
         let why =
             format!("{} has {callers}, serves {} of user requests{only}{retried}", service.name, percent(service.user_share));
         let shared = if service.callers > 1 { 0.25 } else { 0.0 };
-        let against = 0.4 + shared + 0.35 * (service.dominates.len() as f64 / nodes);
+        let front = if context.is_front(&service.name) { 0.6 } else { 1.0 };
+        let against = front * (0.6 + shared + 0.35 * (service.dominates.len() as f64 / nodes));
         for (rank, black_hole) in [false, true].into_iter().enumerate() {
             let how = if black_hole { ", silent while it is away: its callers wait out their timeouts" } else { "" };
             let fault = FaultKind::Crash { replicas: None, black_hole };
@@ -250,13 +252,14 @@ pub(crate) fn workers_lost_at_peak(context: &Context) -> Vec<Idea> {
             service.workers.zip(context.model.services.get(&service.name)).map(|(all, s)| all / f64::from(s.replicas.value));
         let (Some(workers), Some(entry)) = (per_replica, context.entry_of(&service.name)) else { continue };
         for (rank, (keep, surge)) in [(0.5, 1.4), (0.25, 1.2), (0.5, 1.0), (0.25, 2.0)].into_iter().enumerate() {
-            if (workers * keep).round() < 1.0 {
+            let kept = (workers * keep).round();
+            if kept < 1.0 || kept >= workers {
                 continue;
             }
-            let left = (workers * keep).round() / workers;
+            let left = kept / workers;
             let busy = service.utilisation.unwrap_or(0.0) * surge / left;
             let load =
-                if surge > 1.0 { format!(" and {} times the users of {}", number(surge), entry.name) } else { String::new() };
+                if surge > 1.0 { format!(" and {} times the load from {}", number(surge), entry.name) } else { String::new() };
             let why = format!("{}; {} of them left{load} make that {}", load_words(service), percent(keep), percent(busy));
             let mut faults = vec![(node(&service.name), FaultKind::WorkersLost { keep })];
             if surge > 1.0 {

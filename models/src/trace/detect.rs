@@ -1,0 +1,185 @@
+//! What an input is, by its first bytes; and what to say about one that holds no traces.
+//!
+//! You are here: `models::trace::detect`. `read` asks here which reader to call; `records` asks what an unknown JSON object is.
+//! Always true: names and extensions of files are never looked at.
+
+use super::inbox::Inbox;
+use super::source::ZSTD;
+use crate::error::InputError;
+
+/// How protobuf messages follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// One message to the end of the input (the body of an OTLP request).
+    Bare,
+    /// A varint length before each message.
+    Varint,
+    /// Four bytes of big-endian length before each message (the collector's file exporter).
+    BigEndian,
+}
+
+/// What the first bytes look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// JSON, or something that begins like it.
+    Json,
+    /// OTLP protobuf.
+    Protobuf(Framing),
+    /// Neither; in words.
+    Other(&'static str),
+}
+
+/// Looks at the first (up to 16) bytes of an unpacked input.
+pub(crate) fn shape(head: &[u8], frame_limit: usize) -> Shape {
+    if head.is_empty() {
+        return Shape::Other("nothing: the input is empty");
+    }
+    if begins_like_json(head) {
+        return Shape::Json;
+    }
+    if let Some(framing) = framing(head, frame_limit) {
+        return Shape::Protobuf(framing);
+    }
+    Shape::Other(match head {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "text in UTF-16",
+        [b'P', b'K', 3, 4, ..] => "a zip archive",
+        [b'B', b'Z', b'h', ..] => "data compressed by bzip2",
+        [0xfd, b'7', b'z', b'X', b'Z', ..] => "data compressed by xz",
+        [b'P', b'A', b'R', b'1', ..] => "a Parquet file",
+        [b'<', ..] => "HTML or XML",
+        _ if head.iter().all(|&b| b.is_ascii_graphic() || b.is_ascii_whitespace() || b >= 0x80) => "text that is not JSON",
+        _ => "binary data of an unknown kind",
+    })
+}
+
+/// An opening bracket and then something that can follow it in JSON. White space may stand anywhere; one that begins with a line
+/// break looks like protobuf for a moment.
+fn begins_like_json(head: &[u8]) -> bool {
+    let mut visible = head.iter().filter(|byte| !byte.is_ascii_whitespace());
+    match visible.next() {
+        Some(b'{') => matches!(visible.next(), Some(b'"' | b'}') | None),
+        Some(b'[') => matches!(visible.next(), Some(b'{' | b'[' | b']' | b'"' | b'0'..=b'9' | b'n') | None),
+        _ => false,
+    }
+}
+
+/// A message of ours begins with field 1, length-delimited: byte 0x0a. So does the `ResourceSpans` inside, or with its field 2.
+fn framing(head: &[u8], frame_limit: usize) -> Option<Framing> {
+    const FIELD_1: u8 = 0x0a;
+    if let [a, b, c, d, inner @ ..] = head {
+        let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
+        let begins = inner.first() == Some(&FIELD_1) || inner.starts_with(&ZSTD) || inner.first() == Some(&b'{');
+        if length <= frame_limit && (begins && length > 0 || length == 0 && head.len() == 4) {
+            return Some(Framing::BigEndian);
+        }
+    }
+    let (length, inner) = varint(head)?;
+    if head[0] == FIELD_1 {
+        let (length, inner) = varint(&head[1..])?;
+        let known = matches!(inner.first(), Some(0x0a | 0x12 | 0x1a | 0xc2) | None);
+        return (known && (length > 0 || inner.is_empty())).then_some(Framing::Bare);
+    }
+    (length > 1 && inner.first() == Some(&FIELD_1)).then_some(Framing::Varint)
+}
+
+/// A varint at the start of `bytes`, and what follows it.
+fn varint(mut bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let number = prost::encoding::decode_varint(&mut bytes).ok()?;
+    Some((number, bytes))
+}
+
+/// A known kind of JSON that holds no traces, or none that can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoTrace {
+    /// Call counts between services (Jaeger's and Zipkin's dependencies).
+    Dependencies,
+    /// Tempo's answer to a search.
+    TempoSearch,
+    /// Kiali's graph.
+    Kiali,
+    /// An answer of Prometheus.
+    Prometheus,
+    /// Jaeger's storage model as protobuf JSON.
+    JaegerApiV2,
+    /// A single OTLP span without its resource.
+    BareSpan,
+    /// An answer that has room for traces and holds none.
+    EmptyAnswer,
+    /// Anything else.
+    Unknown,
+}
+
+impl NoTrace {
+    /// What it is, for people.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            NoTrace::Dependencies => {
+                "dependency links (Jaeger dependencies, Zipkin links): call counts between services, no spans"
+            }
+            NoTrace::TempoSearch => "a Tempo search answer: trace ids and summaries, no whole traces",
+            NoTrace::Kiali => "a Kiali graph: rates between workloads, no spans",
+            NoTrace::Prometheus => "a Prometheus answer: metrics, no spans",
+            NoTrace::JaegerApiV2 => "Jaeger's storage form (api_v2 protobuf JSON)",
+            NoTrace::BareSpan => "an OTLP span without the resource that says whose it is",
+            NoTrace::EmptyAnswer => "an answer without any trace in it",
+            NoTrace::Unknown => "JSON of an unknown kind",
+        }
+    }
+
+    fn help(self) -> &'static str {
+        match self {
+            NoTrace::Dependencies => {
+                "save the traces themselves: GET /api/traces?service=… (Jaeger), GET /api/v2/traces (Zipkin)"
+            }
+            NoTrace::TempoSearch => "fetch each trace by its id: GET /api/traces/<traceID>",
+            NoTrace::Kiali | NoTrace::Prometheus => "give the traces that these numbers were counted from",
+            NoTrace::JaegerApiV2 => "save the trace from Jaeger's user interface or GET /api/v3/traces/<id>",
+            NoTrace::BareSpan => "give the whole export, with resourceSpans around its spans",
+            NoTrace::EmptyAnswer => "widen the time range or raise the limit of the query that made this file",
+            NoTrace::Unknown => EXPECTED_HELP,
+        }
+    }
+}
+
+const EXPECTED: &str = "traces: OTLP (JSON or protobuf), Jaeger JSON, or Zipkin JSON; plain, gzip or zstd";
+const EXPECTED_HELP: &str =
+    "the collector's file exporter, Jaeger's \"Trace JSON\" and Zipkin's download button write files that can be read";
+
+/// The error for an input that begins with JSON which is no trace.
+pub(crate) fn refused(name: &str, what: NoTrace, line: u64) -> InputError {
+    InputError {
+        file: name.to_owned(),
+        line: Some(line),
+        place: None,
+        found: what.name().to_owned(),
+        expected: EXPECTED.to_owned(),
+        help: what.help().to_owned(),
+    }
+}
+
+/// The error for an input in which nothing at all could be read.
+pub(crate) fn no_traces(shape: Shape, trouble: Option<&str>, inbox: &Inbox<'_>) -> InputError {
+    let error = InputError { file: inbox.name.to_owned(), expected: EXPECTED.to_owned(), ..InputError::default() };
+    let (found, help) = match (trouble, shape, inbox.refusal) {
+        (Some(trouble), ..) => (trouble.to_owned(), "get a whole copy of the file"),
+        (_, Shape::Other(what @ "text in UTF-16"), _) => (what.to_owned(), "save it as UTF-8"),
+        (_, Shape::Other(what @ ("a zip archive" | "data compressed by bzip2" | "data compressed by xz")), _) => {
+            (what.to_owned(), "unpack it first")
+        }
+        (_, Shape::Other(what), _) => (what.to_owned(), EXPECTED_HELP),
+        (_, _, Some((no_trace, line))) => return refused(inbox.name, no_trace, line),
+        _ if inbox.other_signals > 0 => {
+            let found = format!("{} records of metrics or logs, and no traces", inbox.other_signals);
+            (found, "give the file that the collector's traces pipeline writes")
+        }
+        _ => match inbox.skipped_records.first() {
+            Some(first) => {
+                let more =
+                    if inbox.skipped > 1 { format!(" (and {} more such records)", inbox.skipped - 1) } else { String::new() };
+                (format!("{}: {}{more}", first.place, first.reason), "no record of this input could be read")
+            }
+            None => ("no record at all".to_owned(), EXPECTED_HELP),
+        },
+    };
+    InputError { found, help: help.to_owned(), ..error }
+}

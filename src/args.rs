@@ -1,0 +1,314 @@
+//! Every command, every flag, and its help.
+//!
+//! You are here: `args`. `main` parses, `commands` acts.
+//! Not here: what a flag does (`commands`), or the exit codes' meaning (`exit`).
+
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use models::units::Nanos;
+
+use crate::exit;
+
+/// Offline failure rehearsal: traces in, a ranked and explained list of failures worth worrying about out.
+///
+/// Foreshock learns how a distributed system behaves from its traces, rehearses thousands of seeded failures of it, and says which few
+/// are worth running for real. Every run is reproducible bit for bit from the token printed beside it.
+#[derive(Debug, Parser)]
+#[command(name = "foreshock", version, max_term_width = 110, after_help = exit::HELP)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands: `run` does the main job at once, the others are its stages and single runs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Traces to a ranked report in one go; without traces, on the demo data that this program carries.
+    #[command(after_help = "Examples:\n  \
+        foreshock run -o out                                  the demo: a small shop, beside what really happened to it\n  \
+        foreshock run traces/ --with known.yaml -o out        your own traces, and what your configuration says\n  \
+        zcat spans.jsonl.gz | foreshock run - --seeds 50 -o out\n\n\
+        The same command again resumes an interrupted run and adds only the runs that are missing.")]
+    Run(Run),
+    /// Traces to a model: services, call paths, service times, retries, each number with where it came from.
+    #[command(
+        after_help = "Examples:\n  foreshock learn traces/ -o model.yaml\n  foreshock learn spans.json.gz --json -o model.yaml"
+    )]
+    Learn(Learn),
+    /// Shows a model, or what traces say: services, calls, hot spots, surprises, assumptions.
+    #[command(after_help = "Examples:\n  foreshock inspect model.yaml\n  foreshock inspect traces/ | less")]
+    Inspect(Inspect),
+    /// Proposes fault scenarios for a model, the most worrying first, each with the evidence.
+    #[command(after_help = "Example:\n  foreshock suggest model.yaml --scenarios 50 -o scenarios.yaml")]
+    Suggest(Suggest),
+    /// Runs the scenarios of a file, each under several seeds, and reports.
+    #[command(after_help = "Example:\n  foreshock sweep model.yaml scenarios.yaml --seeds 20 --horizon 120s -o out")]
+    Sweep(Sweep),
+    /// Ranks the finished runs of a folder again, without simulating.
+    #[command(after_help = "Example:\n  foreshock rank out --json | jq '.scenarios[0]'")]
+    Rank(Rank),
+    /// One run of one scenario (or of none), with its numbers.
+    #[command(after_help = "Examples:\n  foreshock simulate model.yaml --seed 1 --horizon 10min --warmup 30s\n  \
+        foreshock simulate model.yaml scenario.yaml --seed 1 --horizon 120s --json")]
+    Simulate(Simulate),
+    /// Repeats the run that a token names and compares its digest.
+    #[command(after_help = "Example:\n  foreshock replay TOKEN --in out\n\n\
+        Exit code 0: the same digest; 1: another digest; 2: the model or scenario was not found.")]
+    Replay(Replay),
+    /// Prints the JSON Schema of a file format.
+    #[command(after_help = "Example:\n  foreshock schema model > model.schema.json")]
+    Schema(Schema),
+}
+
+/// What is read and how.
+#[derive(Debug, Args)]
+pub struct Traces {
+    /// Trace files, folders of them, or `-` for standard input (OTLP, Jaeger or Zipkin, plain or compressed).
+    #[arg(value_name = "TRACES")]
+    pub traces: Vec<PathBuf>,
+    /// How they are read.
+    #[command(flatten)]
+    pub reading: Reading,
+}
+
+/// How traces are read.
+#[derive(Debug, Default, Args)]
+pub struct Reading {
+    /// What configuration says (a partial model): worker counts, queue bounds, timeouts, retries.
+    #[arg(long, value_name = "KNOWN.yaml")]
+    pub with: Option<PathBuf>,
+    /// Share of traces that head sampling kept, such as 0.01; the rates are divided by it.
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub sampling: Option<f64>,
+    /// Stop at the first bad record instead of skipping and listing it.
+    #[arg(long)]
+    pub strict: bool,
+}
+
+/// How much is simulated.
+#[derive(Debug, Args)]
+pub struct Effort {
+    /// Seeds per scenario.
+    #[arg(long, value_name = "N", default_value = "10")]
+    pub seeds: NonZeroU32,
+    /// The first seed; the others follow it.
+    #[arg(long, value_name = "BASE", default_value_t = 1)]
+    pub seed: u64,
+    /// Simulated time of a run.
+    #[arg(long, value_name = "TIME", default_value = "120s", value_parser = duration)]
+    pub horizon: Nanos,
+    /// Simulated time left out of the statistics.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub warmup: Nanos,
+    /// 0: the model's values as written; from 1 on, each uncertain number is drawn from its range.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub world: u32,
+    /// Threads; results are the same with any number [default: all cores].
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The traces.
+    #[command(flatten)]
+    pub input: Traces,
+    /// Folder for everything that is written.
+    #[arg(short, long, value_name = "DIR")]
+    pub output: PathBuf,
+    /// Scenarios in all, those of --add included.
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub scenarios: usize,
+    /// How much is simulated.
+    #[command(flatten)]
+    pub effort: Effort,
+    /// Further scenarios, written by hand; they come first.
+    #[arg(long, value_name = "SCENARIOS.yaml")]
+    pub add: Option<PathBuf>,
+    /// What live experiments with scenarios of the same id showed; stands beside the predictions.
+    #[arg(long, value_name = "OUTCOMES.json")]
+    pub live: Option<PathBuf>,
+    /// Print the ranking as JSON instead of the summary.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `learn`.
+#[derive(Debug, Args)]
+pub struct Learn {
+    /// The traces.
+    #[command(flatten)]
+    pub input: Traces,
+    /// Where the model goes; `-` is standard output.
+    #[arg(short, long, value_name = "MODEL.yaml")]
+    pub output: Option<PathBuf>,
+    /// Print what was read as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `inspect`.
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// A model file, or trace files, folders, or `-`.
+    #[arg(value_name = "MODEL|TRACES", required = true)]
+    pub inputs: Vec<PathBuf>,
+    /// How they are read.
+    #[command(flatten)]
+    pub reading: Reading,
+    /// Print the same as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `suggest`.
+#[derive(Debug, Args)]
+pub struct Suggest {
+    /// The model.
+    pub model: PathBuf,
+    /// Where the scenarios go [default: standard output].
+    #[arg(short, long, value_name = "SCENARIOS.yaml")]
+    pub output: Option<PathBuf>,
+    /// How many.
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub scenarios: usize,
+    /// Simulated time of the runs that the scenarios are meant for.
+    #[arg(long, value_name = "TIME", default_value = "120s", value_parser = duration)]
+    pub horizon: Nanos,
+    /// Print them as JSON instead.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `sweep`.
+#[derive(Debug, Args)]
+pub struct Sweep {
+    /// The model.
+    pub model: PathBuf,
+    /// The scenarios.
+    pub scenarios: PathBuf,
+    /// Folder for everything that is written.
+    #[arg(short, long, value_name = "DIR")]
+    pub output: PathBuf,
+    /// How much is simulated.
+    #[command(flatten)]
+    pub effort: Effort,
+    /// What live experiments with scenarios of the same id showed.
+    #[arg(long, value_name = "OUTCOMES.json")]
+    pub live: Option<PathBuf>,
+    /// Print the ranking as JSON instead of the summary.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `rank`.
+#[derive(Debug, Args)]
+pub struct Rank {
+    /// A folder that `run` or `sweep` wrote.
+    pub dir: PathBuf,
+    /// What live experiments with scenarios of the same id showed.
+    #[arg(long, value_name = "OUTCOMES.json")]
+    pub live: Option<PathBuf>,
+    /// Print the ranking as JSON instead of the summary.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `simulate`.
+#[derive(Debug, Args)]
+pub struct Simulate {
+    /// The model.
+    pub model: PathBuf,
+    /// A scenario file; without it nothing fails.
+    pub scenario: Option<PathBuf>,
+    /// Which scenario of the file, if it holds several.
+    #[arg(long, value_name = "ID")]
+    pub id: Option<String>,
+    /// The run's seed.
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    pub seed: u64,
+    /// Simulated time.
+    #[arg(long, value_name = "TIME", default_value = "120s", value_parser = duration)]
+    pub horizon: Nanos,
+    /// Simulated time left out of the statistics.
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
+    pub warmup: Nanos,
+    /// 0: the model's values as written; from 1 on, each uncertain number is drawn from its range.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub world: u32,
+    /// Add the course over time, in buckets of 250 ms, to the JSON.
+    #[arg(long, requires = "json")]
+    pub series: bool,
+    /// Print the numbers as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `replay`.
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// Names the run: from ranking.json, outcomes.csv or the report.
+    pub token: String,
+    /// Where model and scenario are looked for [default: the newest output folder here].
+    #[arg(long = "in", value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Print the comparison as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `schema`.
+#[derive(Debug, Args)]
+pub struct Schema {
+    /// Which format.
+    pub format: Format,
+}
+
+/// The published file formats.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum Format {
+    /// model.yaml, and what --with takes.
+    Model,
+    /// scenarios.yaml.
+    Scenarios,
+    /// ranking.json.
+    Ranking,
+}
+
+/// A duration with a unit, above zero unless it is written as zero.
+fn duration(text: &str) -> Result<Nanos, String> {
+    Nanos::parse(text).ok_or_else(|| "expected a duration with a unit (ns, us, ms, s, min or h), such as 120s".to_owned())
+}
+
+/// A share above 0, at most 1.
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if share > 0.0 && share <= 1.0 => Ok(share),
+        _ => Err("expected a share above 0 and at most 1, such as 0.01".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_fit_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let example = format!("foreshock {}", command.get_name());
+            assert!(help.contains(&example), "{} shows no example", command.get_name());
+        }
+    }
+}

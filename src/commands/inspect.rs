@@ -1,0 +1,308 @@
+//! `inspect`: what a model holds, or what traces say, as tables.
+//!
+//! You are here: `commands::inspect`. Traces are learned first, so both show the same tables.
+//! Not here: the analyser's scores (`scenarios::analyse`), the wording of what is assumed (`reports`).
+
+use std::fmt::Write as _;
+
+use models::param::{Limit, Param, Source};
+use models::system::{Edge, Mode, Model, Observed};
+use reports::assumed::assumptions;
+use scenarios::analyse::{Analysis, Boundary, NodeEvidence, analyse};
+use serde_json::{Map, Value, json};
+
+use crate::args::Inspect;
+use crate::commands::learn;
+use crate::exit::Failure;
+use crate::inputs;
+use crate::show::{self, Table, plain};
+
+/// Hot spots and assumptions that the tables show; `--json` has all.
+const SHOWN: usize = 12;
+
+/// Prints the tables, or the same as JSON.
+pub fn act(args: &Inspect) -> Result<(), Failure> {
+    let model = match args.inputs.as_slice() {
+        [path] if inputs::looks_like_a_model(path) => inputs::model(path)?,
+        paths => {
+            let input = inputs::traces(paths, args.reading.strict)?;
+            learn::say_what_was_read(&input);
+            learn::lesson(&input, &args.reading)?.model
+        }
+    };
+    let analysis = analyse(&model);
+    if args.json { show::json(&as_json(&model, &analysis)) } else { show::text(&as_text(&model, &analysis)) }
+}
+
+fn as_text(model: &Model, analysis: &Analysis) -> String {
+    let mut text = head(model);
+    let _ = write!(
+        text,
+        "\nServices, as they answered (~ inferred, ? assumed, * follows from the model, without queueing)\n{}",
+        services(model, analysis)
+    );
+    if !model.topics.is_empty() {
+        let _ = write!(text, "\nTopics, publish to acknowledgement\n{}", topics(model, analysis));
+    }
+    if !model.edges.is_empty() {
+        let _ = write!(text, "\nCalls, as the caller saw them\n{}", edges(model));
+    }
+    let _ = write!(text, "\nHot spots\n{}", hot_spots(analysis));
+    let notes: Vec<&String> = model.learned.iter().flat_map(|learned| &learned.notes).collect();
+    if !notes.is_empty() {
+        text += "\nWorth knowing\n";
+        notes.iter().for_each(|note| text += &format!("  - {}\n", plain(note)));
+    }
+    let assumed = assumptions(model);
+    if !assumed.is_empty() {
+        text += "\nNobody measured or wrote down\n";
+        for assumption in assumed.iter().take(SHOWN) {
+            text += &format!("  - {} ({})\n", plain(&assumption.what), plain(&places(&assumption.places)));
+        }
+        if assumed.len() > SHOWN {
+            text += &format!("  and {} more; --json has all\n", assumed.len() - SHOWN);
+        }
+    }
+    text
+}
+
+fn head(model: &Model) -> String {
+    let learned = model.learned.as_ref().map_or_else(
+        || "written by hand".to_owned(),
+        |l| format!("learned from {} traces ({} spans, {:.0} s)", l.traces, l.spans, l.seconds),
+    );
+    let mut text = format!(
+        "{} services, {} topics, {} kinds of call; {learned}\n",
+        model.services.len(),
+        model.topics.len(),
+        model.edges.len()
+    );
+    for (name, entry) in &model.workload {
+        text +=
+            &format!("  {} come in at {}: {} requests/s\n", plain(name), plain(&entry.to.to_string()), short(entry.rate.value));
+    }
+    text
+}
+
+fn services(model: &Model, analysis: &Analysis) -> Table {
+    let head = ["service", "", ">replicas", ">workers", ">queue", ">calls/s", ">errors", ">mean ms", ">p50 ms", ">p99 ms"];
+    let mut table = Table::new(&head);
+    for (name, service) in &model.services {
+        let mode = if service.mode == Mode::Async { "async" } else { "blocking" };
+        let kind = if service.cache.is_some() { "cache" } else { mode };
+        let mut row =
+            vec![name.clone(), kind.to_owned(), count(&service.replicas), limit(&service.workers), limit(&service.queue)];
+        row.extend(numbers(service.observed.as_ref(), analysis.node(name)));
+        table.row(row);
+    }
+    table
+}
+
+fn topics(model: &Model, analysis: &Analysis) -> Table {
+    let mut table =
+        Table::new(&["topic", "consumer", ">at once", ">bound", ">messages/s", ">errors", ">mean ms", ">p50 ms", ">p99 ms"]);
+    for (name, topic) in &model.topics {
+        let mut row = vec![name.clone(), topic.consumer.to_string(), count(&topic.concurrency), limit(&topic.capacity)];
+        row.extend(numbers(topic.observed.as_ref(), analysis.node(name)));
+        table.row(row);
+    }
+    table
+}
+
+fn edges(model: &Model) -> Table {
+    let head =
+        ["call", ">per request", ">calls", ">attempts", ">failed", ">timed out", ">p50 ms", ">p99 ms", ">timeout", ">tries"];
+    let mut table = Table::new(&head);
+    for (name, edge) in &model.edges {
+        let mut row = vec![name.to_string()];
+        match &edge.observed {
+            Some(seen) => row.extend([
+                short(seen.per_parent),
+                seen.calls.to_string(),
+                seen.attempts.to_string(),
+                seen.errors.to_string(),
+                seen.timeouts.to_string(),
+                short(seen.p50_ms),
+                short(seen.p99_ms),
+            ]),
+            None => row.extend(std::iter::repeat_n("-".to_owned(), 7)),
+        }
+        row.extend([timeout(edge), edge.retry.as_ref().map_or("1".to_owned(), |retry| count(&retry.attempts))]);
+        table.row(row);
+    }
+    table
+}
+
+/// The boundaries that the analyser worries about most, with the evidence.
+fn hot_spots(analysis: &Analysis) -> Table {
+    let head = ["boundary", ">score", ">calls/s", ">errors", ">p99/p50", ">downstream", ">tries", ">callee busy", "why"];
+    let mut table = Table::new(&head);
+    for boundary in analysis.boundaries.iter().take(SHOWN) {
+        let busy = analysis.node(&boundary.edge.to).and_then(|node| node.utilisation);
+        table.row(vec![
+            boundary.edge.to_string(),
+            format!("{:.2}", boundary.score),
+            short(boundary.calls_per_s),
+            percent(boundary.error_rate),
+            short(boundary.tail()),
+            boundary.downstream.to_string(),
+            boundary.tries_from_entry.to_string(),
+            busy.map_or("-".to_owned(), percent),
+            reasons(boundary, busy),
+        ]);
+    }
+    table
+}
+
+/// What stands out about a boundary, in words.
+fn reasons(boundary: &Boundary, busy: Option<f64>) -> String {
+    let mut reasons = Vec::new();
+    if boundary.error_rate >= 0.01 || boundary.error_anomaly > 3.5 {
+        reasons.push("fails more than others".to_owned());
+    }
+    if boundary.tail_anomaly > 3.5 {
+        reasons.push("long tail".to_owned());
+    }
+    if boundary.timeout.is_none() && boundary.waits {
+        reasons.push("no timeout".to_owned());
+    }
+    if boundary.layers.len() > 1 {
+        reasons.push(format!("retries multiply over {} layers", boundary.layers.len()));
+    }
+    if busy.is_some_and(|busy| busy > 0.7) {
+        reasons.push("callee near its limit".to_owned());
+    }
+    if boundary.stuck_share.is_finite() && boundary.stuck_share >= 1.0 {
+        reasons.push("timeouts can hold every worker of the caller".to_owned());
+    }
+    reasons.join(", ")
+}
+
+fn as_json(model: &Model, analysis: &Analysis) -> Value {
+    let learned = model.learned.as_ref();
+    json!({
+        "learned": learned.map(|l| json!({ "traces": l.traces, "spans": l.spans, "seconds": l.seconds })),
+        "entries": model.workload.iter().map(|(name, e)| (name.clone(), json!({ "to": e.to.to_string(), "per_s": e.rate.value }))).collect::<Map<_, _>>(),
+        "nodes": analysis.nodes.iter().map(|node| (node.name.clone(), node_json(node, model))).collect::<Map<_, _>>(),
+        "boundaries": analysis.boundaries.iter().map(|b| (b.edge.to_string(), boundary_json(b, model))).collect::<Map<_, _>>(),
+        "notes": learned.map(|l| l.notes.clone()).unwrap_or_default(),
+        "assumptions": assumptions(model).iter().map(|a| json!({ "what": a.what, "matters": a.matters, "places": a.places })).collect::<Vec<_>>(),
+    })
+}
+
+fn node_json(node: &NodeEvidence, model: &Model) -> Value {
+    let service = model.services.get(&node.name);
+    let observed = service.and_then(|s| s.observed.as_ref()).or(model.topics.get(&node.name).and_then(|t| t.observed.as_ref()));
+    json!({
+        "kind": format!("{:?}", node.kind).to_lowercase(),
+        "calls": observed.map(|o| o.calls),
+        "per_s": node.per_s,
+        "error_rate": node.error_rate,
+        "mean_ms": observed.map(|o| o.mean_ms),
+        "p50_ms": node.p50_ms,
+        "p99_ms": node.p99_ms,
+        "measured": node.measured,
+        "utilisation": node.utilisation,
+        "downstream": node.downstream,
+        "dominates": node.dominates,
+    })
+}
+
+fn boundary_json(boundary: &Boundary, model: &Model) -> Value {
+    let observed = model.edges.get(&boundary.edge).and_then(|edge| edge.observed.as_ref());
+    json!({
+        "score": boundary.score,
+        "per_parent": boundary.per_parent,
+        "calls_per_s": boundary.calls_per_s,
+        "calls": observed.map(|o| o.calls),
+        "attempts": observed.map(|o| o.attempts),
+        "errors": observed.map(|o| o.errors),
+        "timeouts": observed.map(|o| o.timeouts),
+        "asynchronous": observed.map(|o| o.asynchronous),
+        "error_rate": boundary.error_rate,
+        "error_anomaly": boundary.error_anomaly,
+        "p50_ms": boundary.p50_ms,
+        "p99_ms": boundary.p99_ms,
+        "tail_anomaly": boundary.tail_anomaly,
+        "measured": boundary.measured,
+        "downstream": boundary.downstream,
+        "timeout_ms": boundary.timeout.map(|timeout| timeout.as_millis_f64()),
+        "tries": boundary.tries,
+        "tries_from_entry": boundary.tries_from_entry,
+        "on_failure": boundary.on_failure,
+    })
+}
+
+/// Calls per second, error rate, mean, median and p99: as seen in traces, else by arithmetic (marked *).
+fn numbers(observed: Option<&Observed>, node: Option<&NodeEvidence>) -> Vec<String> {
+    match (observed, node) {
+        (Some(o), _) => vec![short(o.per_s), percent(o.error_rate), short(o.mean_ms), short(o.p50_ms), short(o.p99_ms)],
+        (None, Some(n)) => {
+            let starred = |text: String| format!("*{text}");
+            vec![
+                starred(short(n.per_s)),
+                starred(percent(n.error_rate)),
+                "-".to_owned(),
+                starred(short(n.p50_ms)),
+                starred(short(n.p99_ms)),
+            ]
+        }
+        (None, None) => vec!["-".to_owned(); 5],
+    }
+}
+
+fn timeout(edge: &Edge) -> String {
+    edge.timeout.as_ref().map_or("none".to_owned(), |timeout| mark(timeout, timeout.value.to_string()))
+}
+
+fn count(param: &Param<u32>) -> String {
+    mark(param, param.value.to_string())
+}
+
+fn limit(param: &Param<Limit>) -> String {
+    match param.value {
+        Limit::Of(n) => mark(param, n.to_string()),
+        Limit::Unlimited => mark(param, "no bound".to_owned()),
+    }
+}
+
+/// A number with the sign of its source, if it is not certain.
+fn mark<T>(param: &Param<T>, text: String) -> String {
+    match param.source {
+        Source::Observed | Source::Declared => text,
+        Source::Inferred => format!("~{text}"),
+        Source::Assumed => format!("?{text}"),
+    }
+}
+
+fn percent(share: f64) -> String {
+    if share == 0.0 { "0 %".to_owned() } else { format!("{} %", short(share * 100.0)) }
+}
+
+/// Three significant digits, or as many as the whole part has.
+fn short(value: f64) -> String {
+    match value.abs() {
+        v if v >= 100.0 || v == 0.0 => format!("{value:.0}"),
+        v if v >= 10.0 => format!("{value:.1}"),
+        v if v >= 1.0 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
+    }
+}
+
+fn places(places: &[String]) -> String {
+    let shown = places.iter().take(6).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if places.len() > 6 { format!("{shown} and {} more", places.len() - 6) } else { shown }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_keep_three_digits_and_their_source() {
+        assert_eq!([0.0, 0.0123, 4.567, 23.45, 1234.5].map(short), ["0", "0.012", "4.57", "23.4", "1234"]);
+        assert_eq!(count(&Param::assumed(8, [1, 64])), "?8");
+        assert_eq!(limit(&Param::inferred(Limit::Unlimited, [Limit::Of(1), Limit::Unlimited])), "~no bound");
+        assert_eq!(percent(0.0254), "2.54 %");
+    }
+}

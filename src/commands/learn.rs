@@ -1,0 +1,116 @@
+//! `learn`: traces to model.
+
+use models::format::{Overlay, write_model};
+use models::learn::{LearnOptions, Lesson, learn};
+use models::trace::FileNotes;
+use serde_json::{Value, json};
+
+use crate::args::{Learn, Reading};
+use crate::exit::Failure;
+use crate::inputs::{self, Input};
+use crate::{output, show};
+
+/// Reads, learns, writes the model, says what was read.
+pub fn act(args: &Learn) -> Result<(), Failure> {
+    if args.input.traces.is_empty() {
+        return Err(Failure::refused(
+            "learn",
+            "at least one trace file, folder, or - for standard input",
+            "foreshock learn traces/ -o model.yaml",
+        ));
+    }
+    let input = inputs::traces(&args.input.traces, args.input.reading.strict)?;
+    let lesson = lesson(&input, &args.input.reading)?;
+    let model = write_model(&lesson.model);
+    match &args.output {
+        Some(path) => output::write_file(path, |out| out.write_all(model.as_bytes()))?,
+        None if !args.json => show::text(&model)?,
+        None => {}
+    }
+    if args.json {
+        return show::json(&summary(&input, &lesson));
+    }
+    say_what_was_read(&input);
+    let notes = lesson.model.learned.iter().flat_map(|learned| &learned.notes);
+    notes.for_each(|note| show::note(format_args!("  {}", show::plain(note))));
+    Ok(())
+}
+
+/// The lesson of these traces, with what the user knows laid over it.
+pub fn lesson(input: &Input, reading: &Reading) -> Result<Lesson, Failure> {
+    let known = reading.with.as_deref().map(inputs::overlay).transpose()?;
+    lesson_with(input, known.as_ref(), reading.sampling)
+}
+
+/// As [`lesson`], with the known things at hand.
+pub fn lesson_with(input: &Input, known: Option<&Overlay>, sampling: Option<f64>) -> Result<Lesson, Failure> {
+    let mut options = LearnOptions { sampling, ..LearnOptions::default() };
+    if let Some(known) = known {
+        options.known_workers = known.known_workers();
+        options.known_caches = known.known_caches();
+        options.known_timeouts = known.known_timeouts();
+    }
+    let mut lesson = learn(&input.traces, &options)?;
+    if let Some(known) = known {
+        let contradictions = known.apply(&mut lesson.model);
+        let notes = &mut lesson.model.learned.get_or_insert_default().notes;
+        notes.extend(contradictions.iter().map(ToString::to_string));
+    }
+    Ok(lesson)
+}
+
+/// Says on stderr what was read, and what was left out and why.
+pub fn say_what_was_read(input: &Input) {
+    for file in &input.traces.files {
+        show::note(format_args!(
+            "{}: {}, {} traces, {} spans, {} services{}",
+            show::plain(&file.path),
+            file.format,
+            file.traces,
+            file.spans,
+            file.services,
+            if file.skipped > 0 { format!(", {} records skipped", file.skipped) } else { String::new() }
+        ));
+        for skipped in file.skipped_records.iter().take(5) {
+            show::note(format_args!("  skipped: {}: {}", show::plain(&skipped.place), show::plain(&skipped.reason)));
+        }
+        if file.skipped > 5 {
+            show::note(format_args!("  and {} more; --json lists the first 100 of a file", file.skipped - 5));
+        }
+    }
+    for file in &input.passed_over {
+        show::note(format_args!("{}: passed over, it holds no traces", show::plain(&file.file)));
+    }
+}
+
+/// What was read and learned, as JSON.
+fn summary(input: &Input, lesson: &Lesson) -> Value {
+    let traces = &input.traces;
+    let model = &lesson.model;
+    json!({
+        "files": traces.files.iter().map(file).collect::<Vec<_>>(),
+        "passed_over": input.passed_over.iter().map(|e| json!({ "path": e.file, "found": e.found, "expected": e.expected })).collect::<Vec<_>>(),
+        "traces": traces.traces.len(),
+        "spans": traces.traces.iter().map(|trace| trace.spans.len()).sum::<usize>(),
+        "services": model.services.len(),
+        "skipped": traces.files.iter().map(|file| file.skipped).sum::<u64>(),
+        "entries": model.workload.len(),
+        "edges": model.edges.len(),
+        "topics": model.topics.len(),
+        "seconds": model.learned.as_ref().map(|learned| learned.seconds),
+        "notes": model.learned.as_ref().map(|learned| learned.notes.clone()),
+    })
+}
+
+fn file(notes: &FileNotes) -> Value {
+    let records = notes.skipped_records.iter().map(|s| json!({ "place": s.place, "reason": s.reason }));
+    json!({
+        "path": notes.path,
+        "format": notes.format.to_string(),
+        "traces": notes.traces,
+        "spans": notes.spans,
+        "services": notes.services,
+        "skipped": notes.skipped,
+        "skipped_records": records.collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,33 @@
+//! What each command does: opens inputs, calls the crates, writes results.
+//!
+//! You are here: `commands`. One file a command; what several share is in `report` and `crate::work`.
+//! Not here: anything that could be decided without files, clock or screen. That belongs to a crate.
+
+use crate::args::Command;
+use crate::exit::Failure;
+
+pub mod inspect;
+pub mod learn;
+pub mod rank;
+pub mod replay;
+pub mod report;
+pub mod run;
+pub mod schema;
+pub mod simulate;
+pub mod suggest;
+pub mod sweep;
+
+/// Does what was asked.
+pub fn act(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Run(args) => run::act(&args),
+        Command::Learn(args) => learn::act(&args),
+        Command::Inspect(args) => inspect::act(&args),
+        Command::Suggest(args) => suggest::act(&args),
+        Command::Sweep(args) => sweep::act(&args),
+        Command::Rank(args) => rank::act(&args),
+        Command::Simulate(args) => simulate::act(&args),
+        Command::Replay(args) => replay::act(&args),
+        Command::Schema(args) => schema::act(&args),
+    }
+}

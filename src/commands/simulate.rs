@@ -1,0 +1,90 @@
+//! `simulate`: one run, with its numbers.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use models::system::Model;
+use scenarios::scenario::Scenario;
+use sim::{Prepared, Program, RunOptions, RunResult};
+
+use crate::args::Simulate;
+use crate::exit::Failure;
+use crate::show::{self, Table};
+use crate::{clock, inputs};
+
+/// Runs once and prints what came of it.
+pub fn act(args: &Simulate) -> Result<(), Failure> {
+    let model = inputs::model(&args.model)?;
+    let scenario = args.scenario.as_deref().map_or(Ok(Scenario::default()), |path| pick(path, args.id.as_deref(), &model))?;
+    let program = Program::compile(&model, args.world)?;
+    let options =
+        RunOptions { seed: args.seed, horizon: args.horizon, warm_up: args.warmup, series: args.series, ..RunOptions::default() };
+    let prepared = Prepared::new(&program, &scenario, &options)?;
+    let before = clock::thread_cpu();
+    let finished = prepared.run();
+    let cpu_seconds = (clock::thread_cpu() - before).as_secs_f64();
+    let result = RunResult { cpu_seconds, ..finished.result() };
+    if args.json { show::json(&result) } else { show::text(&as_text(&result)) }
+}
+
+/// The scenario that is meant: the only one of the file, or the one with this id.
+fn pick(path: &Path, id: Option<&str>, model: &Model) -> Result<Scenario, Failure> {
+    let scenarios = inputs::scenarios(path, model)?;
+    let ids: Vec<String> = scenarios.iter().map(|scenario| scenario.id.clone()).collect();
+    let count = scenarios.len();
+    let found = scenarios.into_iter().find(|scenario| id.map_or(count == 1, |id| scenario.id == id));
+    found.ok_or_else(|| {
+        let nearest = id.and_then(|id| models::error::nearest(id, ids.iter().map(String::as_str)));
+        let expected = format!("one scenario, named by --id: it holds {}", list(&ids));
+        Failure::refused(
+            inputs::name(path),
+            expected,
+            format_args!("add --id {}", nearest.or(ids.first().map(String::as_str)).unwrap_or("ID")),
+        )
+    })
+}
+
+fn list(ids: &[String]) -> String {
+    let shown = ids.iter().take(12).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if ids.len() > 12 { format!("{shown} and {} more", ids.len() - 12) } else { shown }
+}
+
+fn as_text(result: &RunResult) -> String {
+    let mut text = format!(
+        "{} requests, {} events in {:.2} s of CPU time; digest {}\n",
+        result.requests, result.events, result.cpu_seconds, result.digest
+    );
+    if result.truncated {
+        text += "The run was ended early: it used up its budget of events.\n";
+    }
+    let mut calls = Table::new(&[
+        "as the caller saw it",
+        ">requests",
+        ">attempts",
+        ">errors",
+        ">error rate",
+        ">mean ms",
+        ">p50 ms",
+        ">p99 ms",
+    ]);
+    for (name, c) in result.entries.iter().chain(&result.boundaries) {
+        let numbers = [c.error_rate * 100.0, c.mean_ms, c.p50_ms, c.p99_ms];
+        let mut row = vec![name.clone(), c.requests.to_string(), c.attempts.to_string(), c.errors.to_string()];
+        row.push(format!("{:.2} %", numbers[0]));
+        row.extend(numbers[1..].iter().map(|ms| format!("{ms:.2}")));
+        calls.row(row);
+    }
+    let mut services = Table::new(&["service", ">utilisation", ">mean wait ms", ">mean in system", ">queue peak"]);
+    for (name, s) in &result.services {
+        let utilisation = format!("{:.1} %", s.utilisation * 100.0);
+        services.row(vec![
+            name.clone(),
+            utilisation,
+            format!("{:.2}", s.mean_wait_ms),
+            format!("{:.2}", s.mean_in_system),
+            s.queue_peak.to_string(),
+        ]);
+    }
+    let _ = write!(text, "\n{calls}\n{services}");
+    text
+}

@@ -1,0 +1,195 @@
+//! Opens what the user names: files, folders, standard input. The members only ever see bytes with a name.
+//!
+//! You are here: `inputs`. Commands ask for traces, models, scenarios; `output` is the other side.
+//! Always true: folders are read in sorted order, so the same folder gives the same model.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use models::error::{InputError, InputErrors};
+use models::format::{Overlay, read_model, read_overlay};
+use models::system::Model;
+use models::trace::{ReadOptions, Reader, TraceSet};
+use scenarios::format::read_checked;
+use scenarios::scenario::Scenario;
+
+use crate::demo;
+use crate::exit::Failure;
+
+/// What standard input is called in messages.
+const STDIN: &str = "standard input";
+
+/// What came of reading traces.
+#[derive(Debug)]
+pub struct Input {
+    /// The traces and the notes of every file that held some.
+    pub traces: TraceSet,
+    /// Files found in folders that hold no traces, and why: passed over.
+    pub passed_over: Vec<InputError>,
+}
+
+/// Reads traces from files, folders (recursively, sorted, hidden files left out) and standard input (`-`).
+///
+/// A named file that holds no traces is an error. One found in a folder is passed over, unless `strict` or nothing else was found.
+pub fn traces(paths: &[PathBuf], strict: bool) -> Result<Input, Failure> {
+    let mut reader = Reader::new(ReadOptions { strict, ..ReadOptions::default() });
+    let mut passed_over = Vec::new();
+    let mut read_any = false;
+    for path in paths {
+        if is_stdin(path) {
+            reader.read(STDIN, io::stdin().lock())?;
+            read_any = true;
+        } else if path.is_dir() {
+            for file in files_below(path)? {
+                match reader.read(&file.to_string_lossy(), open(&file)?) {
+                    Ok(()) => read_any = true,
+                    Err(errors) if strict => return Err(errors.into()),
+                    Err(errors) => passed_over.extend(errors.0),
+                }
+            }
+        } else {
+            reader.read(&path.to_string_lossy(), open(path)?)?;
+            read_any = true;
+        }
+    }
+    if !read_any {
+        return Err(InputErrors(passed_over).into());
+    }
+    Ok(Input { traces: reader.finish(), passed_over })
+}
+
+/// The recordings that the program carries.
+pub fn demo_traces() -> Result<Input, Failure> {
+    let mut reader = Reader::new(ReadOptions::default());
+    for (name, bytes) in demo::TRACES {
+        reader.read(name, bytes)?;
+    }
+    Ok(Input { traces: reader.finish(), passed_over: Vec::new() })
+}
+
+/// Reads and checks a model file.
+pub fn model(path: &Path) -> Result<Model, Failure> {
+    Ok(read_model(&name(path), &bytes(path)?)?)
+}
+
+/// Reads what the user says is known: a partial model.
+pub fn overlay(path: &Path) -> Result<Overlay, Failure> {
+    Ok(read_overlay(&name(path), &bytes(path)?)?)
+}
+
+/// Reads a scenario file and checks that its scenarios fit the model.
+pub fn scenarios(path: &Path, model: &Model) -> Result<Vec<Scenario>, Failure> {
+    Ok(read_checked(&name(path), &bytes(path)?, model)?)
+}
+
+/// Whether one path of a command that takes both is a model rather than traces: a file whose first key is one of a model's.
+pub fn looks_like_a_model(path: &Path) -> bool {
+    if is_stdin(path) || path.is_dir() {
+        return false;
+    }
+    let mut start = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(64 * 1024).read_to_end(&mut start));
+    let text = String::from_utf8_lossy(&start);
+    let first = text
+        .lines()
+        .map(str::trim)
+        .find(|line| !matches!(line.chars().next(), None | Some('#' | '%')) && *line != "---" && *line != "{");
+    let key = first
+        .and_then(|line| line.trim_start_matches('{').trim().split(':').next())
+        .map(|key| key.trim_matches(['"', '\'', ' ']));
+    read.is_ok() && key.is_some_and(|key| ["version", "workload", "services", "edges", "topics", "learned"].contains(&key))
+}
+
+/// A file's name and its content.
+pub type Named = (String, Vec<u8>);
+
+/// The whole of a file, with its name.
+pub fn named(path: &Path) -> Result<Named, Failure> {
+    Ok((name(path), bytes(path)?))
+}
+
+/// The whole of a file, or of standard input (`-`).
+pub fn bytes(path: &Path) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let read = if is_stdin(path) { io::stdin().lock().read_to_end(&mut bytes) } else { open(path)?.read_to_end(&mut bytes) };
+    read.map_err(|why| Failure::unreadable(path, &why))?;
+    Ok(bytes)
+}
+
+/// The name by which messages call a path.
+pub fn name(path: &Path) -> String {
+    if is_stdin(path) { STDIN.to_owned() } else { path.to_string_lossy().into_owned() }
+}
+
+fn is_stdin(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+fn open(path: &Path) -> Result<File, Failure> {
+    File::open(path).map_err(|why| Failure::unreadable(path, &why))
+}
+
+/// Every visible file below a folder, sorted by path. An error if there is none. Links to folders are not followed.
+fn files_below(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(&next).map_err(|why| Failure::unreadable(&next, &why))? {
+            let entry = entry.map_err(|why| Failure::unreadable(&next, &why))?;
+            if entry.file_name().to_string_lossy().starts_with('.') {
+                continue;
+            }
+            let kind = entry.file_type().map_err(|why| Failure::unreadable(&entry.path(), &why))?;
+            if kind.is_dir() {
+                folders.push(entry.path());
+            } else if entry.path().is_file() {
+                files.push(entry.path());
+            }
+        }
+    }
+    if files.is_empty() {
+        return Err(Failure::refused(
+            folder.display(),
+            "a folder with trace files in it (this one is empty)",
+            "name a folder or file with OTLP, Jaeger or Zipkin traces, or - for standard input",
+        ));
+    }
+    files.sort();
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_is_told_from_traces_by_its_first_key() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let looks = |text: &str| {
+            let file = folder.path().join("file");
+            fs::write(&file, text).expect("written");
+            looks_like_a_model(&file)
+        };
+        assert!(looks("# a comment\n\nversion: 1\nservices: {}\n"));
+        assert!(looks("{ version: 1, workload: {} }"));
+        assert!(looks("{\n  \"version\": 1\n}"));
+        assert!(!looks("{\"resourceSpans\":[]}"));
+        assert!(!looks("[{\"traceId\":\"1\"}]"));
+        assert!(!looks_like_a_model(folder.path()));
+    }
+
+    #[test]
+    fn folders_are_read_in_sorted_order_without_hidden_files() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for name in ["b.json", "a/z.json", "a/.hidden", "c.json"] {
+            let file = folder.path().join(name);
+            fs::create_dir_all(file.parent().expect("below the folder")).expect("created");
+            fs::write(file, "x").expect("written");
+        }
+        let found = files_below(folder.path()).expect("files");
+        let names: Vec<_> =
+            found.iter().map(|file| file.strip_prefix(folder.path()).expect("below").to_string_lossy().into_owned()).collect();
+        assert_eq!(names, ["a/z.json", "b.json", "c.json"]);
+    }
+}
