@@ -112,9 +112,8 @@ fn a_written_model_is_readable_and_says_where_its_numbers_come_from() {
             queue: unbounded
             mode: blocking
             cache: {
-                capacity: { value: 100, source: assumed, range: [10, 1000] },
-                keys: { value: 5000, source: inferred, range: [4000, 6000] }, zipf: 1
-              }
+              capacity: { value: 100, source: assumed, range: [10, 1000] },
+              keys: { value: 5000, source: inferred, range: [4000, 6000] }, zipf: 1 }
             operations:
               get:
                 paths:
@@ -146,13 +145,11 @@ fn a_written_model_is_readable_and_says_where_its_numbers_come_from() {
             timeout: { value: 500ms, source: inferred, range: [450ms, 550ms] }
             retry: { attempts: { value: 3, source: observed } }
             observed: {
-                calls: 1000, attempts: 1200, errors: 210, timeouts: 3, per_parent: 1, asynchronous: false, p50_ms: 12,
-                p99_ms: 480
-              }
+              calls: 1000, attempts: 1200, errors: 210, timeouts: 3, per_parent: 1, asynchronous: false, p50_ms: 12,
+              p99_ms: 480 }
           cart->redis:
             observed: {
-                calls: 1000, attempts: 1000, errors: 0, timeouts: 0, per_parent: 1, asynchronous: false, p50_ms: 2, p99_ms: 95
-              }
+              calls: 1000, attempts: 1000, errors: 0, timeouts: 0, per_parent: 1, asynchronous: false, p50_ms: 2, p99_ms: 95 }
         topics:
           mailq:
             consumer: mailer.send
@@ -195,10 +192,11 @@ topics: { mailq: { concurrency: 6, capacity: 300, consumer: mailer } }
     let contradictions: Vec<String> = overlay.apply(&mut model).iter().map(ToString::to_string).collect();
     expect![[r#"
         known.yaml:5: /services/fraud: not applied: found fraud, expected a service that the traces show, or operations with paths to describe it
-        known.yaml:10: /edges/web->fraud: not applied: found web->fraud, expected an edge between an entry, services and topics that the traces show
+        known.yaml:11: /edges/web->fraud: not applied: found web->fraud, expected an edge between an entry, services and topics that the traces show
         services.web.replicas: declared 3, but the traces show 2 (observed)
         edges.web->cart.timeout: declared none, but the traces show one of 500ms
-        edges.web->cart.retry: declared 1 try, but 1000 calls made 1200 attempts"#]].assert_eq(&contradictions.join("\n"));
+        edges.web->cart.retry: declared 1 try, but 1000 calls made 1200 attempts
+        edges.cart->redis.timeout: declared 60ms, but 1 in 100 answers took 95ms or longer"#]].assert_eq(&contradictions.join("\n"));
 
     let web = &model.services["web"];
     assert_eq!((web.workers, web.mode), (Param::declared(Limit::Of(10)), Mode::Async));
