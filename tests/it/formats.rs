@@ -1,9 +1,13 @@
 //! The file formats as people meet them: the two files of the specification, the demo's own files, overlays on learned models.
 
+use std::path::PathBuf;
+
 use expect_test::expect;
 use models::format::{read_model, read_overlay, write_model};
+use models::learn::{LearnOptions, learn};
 use models::param::{Limit, Param, Source};
 use models::system::{EdgeName, Jitter, Mode, Model};
+use models::trace::{ReadOptions, Reader};
 use models::units::Nanos;
 use scenarios::fault::FaultKind;
 use scenarios::format::{read_checked, read_scenarios, write_scenarios};
@@ -349,4 +353,39 @@ fn the_demos_scenarios_fit_the_demo_and_are_those_that_were_recorded() {
             assert_eq!(*ours, read[0].faults[0]);
         }
     }
+}
+
+/// Every trace file under the shared data, and the demo's two.
+fn trace_files() -> Vec<PathBuf> {
+    let folders =
+        ["data/traces/otlp-json", "data/traces/otlp-protobuf", "data/traces/jaeger-json", "data/traces/zipkin-json", "data/demo"];
+    let mut files: Vec<PathBuf> = Vec::new();
+    for folder in folders.into_iter().filter_map(support::shared) {
+        let entries = std::fs::read_dir(folder).expect("a folder can be listed");
+        files.extend(entries.map(|entry| entry.expect("it has entries").path()).filter(|path| path.is_file()));
+    }
+    files.sort();
+    files
+}
+
+#[test]
+fn models_learned_from_real_traces_read_back_exactly_as_they_were_written() {
+    let (mut learned, mut refused) = (0, Vec::new());
+    for path in trace_files() {
+        let name = path.display().to_string();
+        let mut reader = Reader::new(ReadOptions::default());
+        let file = std::fs::File::open(&path).expect("it can be opened");
+        if reader.read(&name, file).is_err() {
+            continue;
+        }
+        let Ok(lesson) = learn(&reader.finish(), &LearnOptions::default()) else { continue };
+        let text = write_model(&lesson.model);
+        match read_model(&name, text.as_bytes()) {
+            Ok(read) => assert_eq!(read, lesson.model, "{name}"),
+            Err(errors) => refused.push(errors.to_string()),
+        }
+        learned += 1;
+    }
+    assert_eq!(refused, Vec::<String>::new());
+    assert!(learned == 0 || learned >= 10, "only {learned} files gave a model");
 }
