@@ -389,3 +389,24 @@ fn models_learned_from_real_traces_read_back_exactly_as_they_were_written() {
     assert_eq!(refused, Vec::<String>::new());
     assert!(learned == 0 || learned >= 10, "only {learned} files gave a model");
 }
+
+#[test]
+fn what_the_demos_operator_knows_contradicts_nothing_that_its_traces_show() {
+    let Some(traces) = support::shared("data/demo/baseline.otlp.json.gz") else { return };
+    let overlay = read_overlay("known.yaml", include_bytes!("../../src/demo/known.yaml")).expect("known.yaml");
+    let mut reader = Reader::new(ReadOptions::default());
+    reader.read("baseline", std::fs::File::open(traces).expect("it can be opened")).expect("traces");
+    let options = LearnOptions {
+        known_workers: overlay.known_workers(),
+        known_caches: overlay.known_caches(),
+        known_timeouts: overlay.known_timeouts(),
+        ..LearnOptions::default()
+    };
+    let mut model = learn(&reader.finish(), &options).expect("a lesson").model;
+    let contradictions: Vec<String> = overlay.apply(&mut model).iter().map(ToString::to_string).collect();
+    assert_eq!(contradictions, Vec::<String>::new());
+    assert_eq!(model.services["seatdb"].workers, Param::declared(Limit::Of(2)));
+    let scenarios = include_bytes!("../../src/demo/scenarios.yaml");
+    assert_eq!(read_checked("scenarios.yaml", scenarios, &model).map(|list| list.len()), Ok(12));
+    assert_eq!(read_model("again.yaml", write_model(&model).as_bytes()), Ok(model));
+}
