@@ -117,17 +117,24 @@ impl Nanos {
         let text = text.trim();
         let split = text.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
         let (number, unit) = text.split_at(split);
-        let per_unit = match unit.trim() {
-            "ns" => 1.0,
-            "us" | "µs" => 1e3,
-            "ms" => 1e6,
-            "s" => 1e9,
-            "min" => 60e9,
-            "h" => 3600e9,
+        let per_unit: u64 = match unit.trim() {
+            "ns" => 1,
+            "us" | "µs" => 1_000,
+            "ms" => 1_000_000,
+            "s" => 1_000_000_000,
+            "min" => 60_000_000_000,
+            "h" => 3_600_000_000_000,
             _ => return None,
         };
-        let ns = number.parse::<f64>().ok()? * per_unit;
-        (ns < 9.2e18).then(|| Nanos(ns.round() as u64))
+        // Whole units in integers, so that long durations keep their last nanosecond.
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        if whole.is_empty() && fraction.is_empty() {
+            return None;
+        }
+        let whole = if whole.is_empty() { 0 } else { whole.parse::<u64>().ok()? };
+        let fraction = format!("0.{fraction}0").parse::<f64>().ok()? * per_unit as f64;
+        let ns = whole.checked_mul(per_unit)?.checked_add(fraction.round() as u64)?;
+        (ns < 9_200_000_000_000_000_000).then_some(Nanos(ns))
     }
 }
 
@@ -237,7 +244,7 @@ mod tests {
 
     #[test]
     fn durations_print_as_they_are_read() {
-        for text in ["0s", "1ns", "999us", "1.5ms", "800ms", "2.5s", "120s", "1.000000001s"] {
+        for text in ["0s", "1ns", "999us", "1.5ms", "800ms", "2.5s", "120s", "1.000000001s", "9007199254.740993001s"] {
             assert_eq!(Nanos::parse(text).expect(text).to_string(), text);
         }
         assert_eq!(Nanos::parse("1.5min"), Some(Nanos::from_secs(90)));
@@ -245,7 +252,7 @@ mod tests {
 
     #[test]
     fn durations_without_unit_or_below_zero_are_refused() {
-        for text in ["250", "", "ms", "-5ms", "1m", "1m30s", "NaNs", "1e3ms", "99999999999h"] {
+        for text in ["250", "", "ms", ".s", "1.2.3s", "-5ms", "1m", "1m30s", "NaNs", "1e3ms", "99999999999h"] {
             assert_eq!(Nanos::parse(text), None, "{text}");
         }
     }

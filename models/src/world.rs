@@ -89,9 +89,12 @@ fn limit_between(low: Limit, high: Limit, u: f64) -> Limit {
     }
 }
 
-/// The distribution with all its times multiplied.
+/// The distribution with all its times multiplied; what takes time goes on taking some.
 fn scaled(dist: &Dist, factor: f64) -> Dist {
-    let scale = |t: &Nanos| Nanos::from_nanos((t.as_nanos() as f64 * factor).round() as u64);
+    let scale = |t: &Nanos| {
+        let least = u64::from(!t.is_zero());
+        Nanos::from_nanos(((t.as_nanos() as f64 * factor).round() as u64).max(least))
+    };
     match dist {
         Dist::Constant(t) => Dist::Constant(scale(t)),
         Dist::Exponential(mean) => Dist::Exponential(scale(mean)),

@@ -2,6 +2,7 @@
 
 mod analytic;
 mod architecture;
+mod bad_input;
 mod cli;
 mod determinism;
 mod faults;

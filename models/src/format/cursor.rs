@@ -32,7 +32,7 @@ impl Mistakes {
         self.list.push(InputError {
             file: self.file.clone(),
             line: Some(at.line),
-            place: Some(at.place.clone()),
+            place: (!at.place.is_empty()).then(|| at.place.clone()),
             found: found.into(),
             expected: expected.into(),
             help: help.into(),
@@ -44,8 +44,9 @@ impl Mistakes {
         std::mem::take(&mut self.list)
     }
 
-    /// `value`, if there was no mistake.
-    pub fn or<T>(self, value: T) -> Result<T, InputErrors> {
+    /// `value`, if there was no mistake; else all of them, in the order of the file.
+    pub fn or<T>(mut self, value: T) -> Result<T, InputErrors> {
+        self.list.sort_by_key(|error| error.line);
         if self.list.is_empty() { Ok(value) } else { Err(InputErrors(self.list)) }
     }
 }
@@ -210,9 +211,12 @@ impl<'a> Cursor<'a> {
     pub fn share(&self, m: &mut Mistakes) -> Option<f64> {
         let found = self.plain().and_then(|text| text.parse::<f64>().ok()).filter(|x| (0.0..=1.0).contains(x));
         if found.is_none() {
-            let percent = self.scalar().and_then(|text| text.trim_end_matches('%').trim().parse::<f64>().ok());
+            let text = self.scalar().unwrap_or_default();
+            let percent = text.trim_end_matches('%').trim().parse::<f64>().ok();
             let help = match percent {
-                Some(percent) if percent > 1.0 && percent <= 100.0 => format!("{percent} % is {}", percent / 100.0),
+                Some(percent) if text.ends_with('%') || (2.0..=100.0).contains(&percent) => {
+                    format!("{percent} % is {}", percent / 100.0)
+                }
                 _ => self.without_quotes(),
             };
             m.add(self, "a share between 0 and 1", help);
@@ -302,7 +306,7 @@ impl<'a> Cursor<'a> {
     pub fn pair<T>(&self, m: &mut Mistakes, read: impl Fn(&Cursor<'a>, &mut Mistakes) -> Option<T>) -> Option<[T; 2]> {
         let items = self.items(m)?;
         let [low, high] = &items[..] else {
-            m.add_found(self, format!("{} numbers", items.len()), "[low, high]: the two ends of a 90 % interval", "");
+            m.add_found(self, format!("a list of {}", items.len()), "[low, high]: the two ends of a 90 % interval", "");
             return None;
         };
         let (low, high) = (read(low, m), read(high, m));

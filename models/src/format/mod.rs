@@ -10,6 +10,8 @@ mod decode;
 pub mod doc;
 mod encode;
 mod overlay;
+#[cfg(test)]
+mod tests;
 pub mod yaml;
 
 use crate::check;

@@ -55,7 +55,7 @@ impl Yaml {
                     if i > 0 {
                         pad(out, indent);
                     }
-                    let key = quoted(key);
+                    let key = as_key(key);
                     // An implicit key may be 1024 characters long; longer ones need the explicit form.
                     if key.len() > 1000 {
                         let _ = write!(out, "? {key}\n{:indent$}", "");
@@ -120,15 +120,15 @@ impl Yaml {
                     item.flat(&mut part);
                     part
                 });
-                ("[", parts.collect::<Vec<_>>(), "]")
+                ("[", parts.collect::<Vec<_>>(), " ]")
             }
             Yaml::FlowMap(entries) | Yaml::BlockMap(entries) => {
                 let parts = entries.iter().map(|(key, value)| {
-                    let mut part = format!("{}: ", quoted(key));
+                    let mut part = format!("{}: ", as_key(key));
                     value.flat(&mut part);
                     part
                 });
-                ("{", parts.collect::<Vec<_>>(), "}")
+                ("{", parts.collect::<Vec<_>>(), " }")
             }
             Yaml::Bare(_) | Yaml::Text(_) => {
                 out.push_str(&flat);
@@ -138,11 +138,11 @@ impl Yaml {
         out.push_str(open);
         let mut column = WIDTH;
         for (i, part) in parts.iter().enumerate() {
-            let comma = if i + 1 < parts.len() { "," } else { "" };
+            let comma = if i + 1 < parts.len() { "," } else { close };
             if column + 1 + part.len() + comma.len() > WIDTH {
                 out.push('\n');
-                pad(out, indent + 2);
-                column = indent + 2;
+                pad(out, indent);
+                column = indent;
             } else {
                 out.push(' ');
                 column += 1;
@@ -150,9 +150,6 @@ impl Yaml {
             let _ = write!(out, "{part}{comma}");
             column += part.len() + comma.len();
         }
-        out.push('\n');
-        pad(out, indent);
-        out.push_str(close);
     }
 
     /// Writes the value on one line, whatever its length.
@@ -172,7 +169,7 @@ impl Yaml {
             Yaml::FlowMap(entries) | Yaml::BlockMap(entries) => {
                 out.push_str("{ ");
                 for (i, (key, value)) in entries.iter().enumerate() {
-                    let _ = write!(out, "{}{}: ", if i > 0 { ", " } else { "" }, quoted(key));
+                    let _ = write!(out, "{}{}: ", if i > 0 { ", " } else { "" }, as_key(key));
                     value.flat(out);
                 }
                 out.push_str(" }");
@@ -185,14 +182,19 @@ fn pad(out: &mut String, indent: usize) {
     let _ = write!(out, "{:indent$}", "");
 }
 
-/// `text` as YAML: bare if it is a plain word in every style, else in double quotes.
+/// `key` as YAML: as [`quoted`], but numbers stay bare, for every key is read as text.
+fn as_key(key: &str) -> String {
+    let number = key.bytes().all(|b| b.is_ascii_digit() || b == b'.') && key.parse::<f64>().is_ok();
+    if number { key.into() } else { quoted(key) }
+}
+
+/// `text` as YAML: bare if it is a plain word in every style and to every reader, else in double quotes.
 fn quoted(text: &str) -> String {
     let wordlike = |c: char| c.is_ascii_alphanumeric() || "_-./>+".contains(c);
     let starts = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_' || c == '/');
-    let number = !text.is_empty() && text.len() <= 9 && text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     let special = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
     let spaced = text.split(' ').all(|word| !word.is_empty() && word.chars().all(wordlike));
-    if (number && text.parse::<f64>().is_ok()) || (starts && spaced && !special.contains(&text.to_ascii_lowercase().as_str())) {
+    if starts && spaced && !special.contains(&text.to_ascii_lowercase().as_str()) {
         return text.into();
     }
     let mut out = String::from("\"");

@@ -5,6 +5,8 @@
 //! Not here: whether a scenario fits a model ([`crate::check`]), though [`read_checked`] asks that too.
 
 mod kinds;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
