@@ -24,7 +24,7 @@ pub fn summary(report: &Report) -> String {
     part(worst(report));
     part(section("What else to know", &remarks(&report.findings, TOP)));
     part(report.live.as_ref().map_or_else(String::new, live));
-    part(section("What was learned", &learned(report)));
+    part(section("What was learned", &report.learned));
     part(section("What the ranking hangs on: choices of structure", &assumed(report, true)));
     part(section("What was only assumed: neither traces nor a person told", &assumed(report, false)));
     part(section("What to do next", &next(report)));
@@ -204,11 +204,6 @@ fn undecided_ranks(undecided: &[&Finding]) -> Option<String> {
     }
     (!pairs.is_empty())
         .then(|| format!("With {now} runs each, these neighbours in the ranking cannot be told apart: {}.", list(&pairs, 10)))
-}
-
-/// What was learned, as sentences.
-pub fn learned(report: &Report) -> Vec<String> {
-    report.learned.clone()
 }
 
 fn assumed(report: &Report, structural: bool) -> Vec<String> {
