@@ -48,7 +48,7 @@ pub fn page(report: &Report, plots: &Plots) -> String {
         );
     });
     section(&mut body, "worst", "The worst, one by one", |out| {
-        let told = report.rows.iter().take(TOLD).filter(|row| row.severity.mean > 0.0 || !row.breached.is_empty());
+        let told = report.rows.iter().filter(|row| is_told(row));
         let before = out.len();
         told.for_each(|row| risk(out, row, plots, &report.folder));
         if out.len() == before {
@@ -72,6 +72,11 @@ pub fn page(report: &Report, plots: &Plots) -> String {
         escape(&title),
         include_str!("page.css")
     )
+}
+
+/// Whether a row has a place of its own on the page: among the worst, and something happened.
+fn is_told(row: &Row) -> bool {
+    row.rank as usize <= TOLD && (row.severity.mean > 0.0 || !row.breached.is_empty())
 }
 
 /// `text` with everything that HTML gives a meaning escaped.
@@ -210,7 +215,7 @@ fn ranking(out: &mut String, rows: &[Row]) {
         return;
     }
     out.push_str(
-        "<div class=\"scroll\"><table>\n<tr><th>#</th><th class=\"l\">scenario</th><th>cascade risk</th><th>95 % interval</th><th>harmed in all</th>\
+        "<div class=\"scroll\"><table class=\"dense\">\n<tr><th>#</th><th class=\"l\">scenario</th><th>cascade risk (95 % interval)</th><th>harmed in all</th>\
          <th>cascade</th><th>metastable</th><th>recovery, half</th><th>nine in ten</th><th>excess failed</th><th>errors, peak</th><th>p99, peak</th>\
          <th>retries, peak</th><th>queue, peak</th><th>blast radius</th></tr>\n",
     );
@@ -218,14 +223,10 @@ fn ranking(out: &mut String, rows: &[Row]) {
         let risk = &row.cascade_risk;
         let time = |s: Option<f64>| s.map_or_else(|| format!("&gt; {}", seconds(row.recovery.watched_s)), seconds);
         let bad = if row.p_metastable.count > 0 { " class=\"bad\"" } else { "" };
-        let name = if row.rank as usize <= TOLD {
-            format!("<a href=\"#rank-{}\">{}</a>", row.rank, escape(&row.id))
-        } else {
-            escape(&row.id)
-        };
+        let name = if is_told(row) { format!("<a href=\"#rank-{}\">{}</a>", row.rank, escape(&row.id)) } else { escape(&row.id) };
         put!(
             out,
-            "<tr><td>{}</td><td class=\"l\">{name}</td><td>{}</td><td>{} to {}</td><td>{}</td><td>{}</td><td{bad}>{}</td><td>{}</td><td>{}</td>\
+            "<tr><td>{}</td><td class=\"l\">{name}</td><td>{} ({} to {})</td><td>{}</td><td>{}</td><td{bad}>{}</td><td>{}</td><td>{}</td>\
              <td>{}</td><td>{}</td><td>{}</td><td>x{}</td><td>{}</td><td>{}</td></tr>",
             row.rank,
             share(risk.mean),
@@ -254,7 +255,7 @@ fn beside(out: &mut String, live: &Comparison) {
     );
     text::live_verdict(live).iter().for_each(|line| put!(out, "<li>{}</li>", escape(line)));
     out.push_str(
-        "</ul>\n<div class=\"scroll\"><table>\n<tr><th class=\"l\">scenario</th><th>excess failed</th><th>peak errors</th><th>p99</th><th>retries</th>\
+        "</ul>\n<div class=\"scroll\"><table class=\"dense\">\n<tr><th class=\"l\">scenario</th><th>excess failed</th><th>peak errors</th><th>p99</th><th>retries</th>\
          <th>queue</th><th>recovery</th><th>cascade</th><th>metastable</th><th class=\"l\">left their band</th></tr>\n",
     );
     for pair in &live.pairs {
@@ -270,10 +271,24 @@ fn beside(out: &mut String, live: &Comparison) {
             |s| share(s.metastable),
         ];
         columns.iter().for_each(|show| put!(out, "<td>{} | {}</td>", show(&pair.predicted), show(&pair.live)));
-        let names = |side: &Side| if side.breached.is_empty() { "none".to_string() } else { escape(&side.breached.join(" ")) };
-        put!(out, "<td class=\"l\">{} | {}</td></tr>", names(&pair.predicted), names(&pair.live));
+        put!(out, "<td class=\"l\">{}</td></tr>", escape(&band(&pair.predicted.breached, &pair.live.breached)));
     }
     out.push_str("</table></div>\n");
+}
+
+/// Who left the normal band: on both sides, and on one side only.
+fn band(predicted: &[String], live: &[String]) -> String {
+    let pick = |from: &[String], other: &[String], on_both: bool| {
+        from.iter().filter(|n| other.contains(n) == on_both).cloned().collect::<Vec<_>>()
+    };
+    let groups = [
+        ("", pick(predicted, live, true)),
+        ("only predicted: ", pick(predicted, live, false)),
+        ("only live: ", pick(live, predicted, false)),
+    ];
+    let said: Vec<String> =
+        groups.iter().filter(|g| !g.1.is_empty()).map(|(what, names)| format!("{what}{}", list(names, 12))).collect();
+    if said.is_empty() { "none".to_string() } else { said.join("; ") }
 }
 
 fn assumed(out: &mut String, report: &Report) {
@@ -307,7 +322,7 @@ one draw of the numbers that are not certain. The twin is the same run without t
 <dt>Harmed</dt><dd>A user request is harmed if it failed, or took more than twice the twin's p99, while the same request in the twin did not. It is \
 harmed directly if an attempt made for it met a faulted target during the fault.</dd>
 <dt>Cascade risk</dt><dd>Mean over runs of (harmed, but not directly) / requests from the fault's start on. The interval is Student's t, 95 %, clipped \
-to 0 to 100 %; one run alone gives 0 to 100 %. Runs that all agree give an interval without width: they agreed, no more is said.</dd>
+to 0 to 100 %, the runs of all worlds taken as one sample; one run alone gives 0 to 100 %. Runs that all agree give an interval without width: they agreed, no more is said.</dd>
 <dt>Severity, harmed in all</dt><dd>Mean over runs of harmed / requests.</dd>
 <dt>Breach, normal band</dt><dd>Error rate above the twin's by 2 points, or p99 above twice the twin's, for two seconds on end.</dd>
 <dt>Cascade</dt><dd>A breach by error rate outside the fault's targets. Its chance is the share of runs, with Wilson's 95 % interval.</dd>

@@ -57,14 +57,15 @@ pub fn analyse(input: &AnalyseInput<'_>) -> Report {
     let AnalyseInput { model, scenarios, records, notes, compare_live, folder } = *input;
     let groups = rank::group(records);
     let rows = rank::rows(scenarios, &groups);
-    let (seeds, worlds) = rank::spread_of_runs(records);
+    let counted: Vec<&RunRecord> = rows.iter().flat_map(|row| &groups[row.id.as_str()]).copied().collect();
+    let (seeds, worlds) = rank::spread_of_runs(&counted);
     let notes = notes.iter().chain(model.learned.iter().flat_map(|l| &l.notes));
     Report {
         system: system(model),
-        runs: rows.iter().map(|r| u64::from(r.runs)).sum(),
+        runs: counted.len() as u64,
         seeds,
         worlds,
-        requests: records.iter().map(|r| r.requests).sum(),
+        requests: counted.iter().map(|r| r.requests).sum(),
         findings: rank::findings(scenarios, &groups, &rows),
         learned: notes.cloned().collect(),
         assumed: assumed::assumptions(model),

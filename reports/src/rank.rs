@@ -296,7 +296,7 @@ fn undecided(first: &Row, second: &Row, groups: &Grouped<'_>) -> Option<Finding>
 }
 
 /// Different (seeds, worlds) among the records.
-pub fn spread_of_runs(records: &[RunRecord]) -> (u32, u32) {
+pub fn spread_of_runs(records: &[&RunRecord]) -> (u32, u32) {
     let seeds: BTreeSet<u64> = records.iter().map(|r| r.seed).collect();
     let worlds: BTreeSet<u32> = records.iter().map(|r| r.world).collect();
     (seeds.len() as u32, worlds.len() as u32)

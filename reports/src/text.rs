@@ -24,7 +24,7 @@ pub fn summary(report: &Report) -> String {
     part(worst(report));
     part(section("What else to know", &remarks(&report.findings, TOP)));
     part(report.live.as_ref().map_or_else(String::new, live));
-    part(section("What was learned", &learned(report)));
+    part(section("What was learned", &report.learned));
     part(section("What the ranking hangs on: choices of structure", &assumed(report, true)));
     part(section("What was only assumed: neither traces nor a person told", &assumed(report, false)));
     part(section("What to do next", &next(report)));
@@ -129,6 +129,19 @@ fn worst(report: &Report) -> String {
 pub fn remarks(findings: &[Finding], most: usize) -> Vec<String> {
     let mut lines: Vec<String> = findings.iter().filter_map(alone).collect();
     let names = |pick: fn(&Finding) -> Option<&String>| findings.iter().filter_map(pick).cloned().collect::<Vec<String>>();
+    let truncated: Vec<String> = findings
+        .iter()
+        .filter_map(|f| match f {
+            Finding::Truncated { scenario, runs, of } => Some(format!("{scenario} ({runs} of {of})")),
+            _ => None,
+        })
+        .collect();
+    if !truncated.is_empty() {
+        let named = list(&truncated, most);
+        lines.push(format!(
+            "Runs that used up their budget of events and ended early, so that their numbers cover less time: {named}."
+        ));
+    }
     let metastable: Vec<String> = findings
         .iter()
         .filter_map(|f| match f {
@@ -168,14 +181,12 @@ pub fn remarks(findings: &[Finding], most: usize) -> Vec<String> {
     lines
 }
 
+/// The sentence of a finding that is not grouped with others of its kind.
 fn alone(finding: &Finding) -> Option<String> {
     match finding {
         Finding::ControlDiffers { scenario, harmed } => Some(format!(
             "The control {scenario} differs from its own twin ({} harmed without any fault): that is an engine's mistake, trust no number here.",
             plural(*harmed, "request")
-        )),
-        Finding::Truncated { scenario, runs, of } => Some(format!(
-            "{scenario}: {runs} of {of} runs used up their budget of events and ended early; their numbers cover less time."
         )),
         Finding::NotRun { scenarios } => Some(format!("Without a finished run, so not ranked: {}.", list(scenarios, 10))),
         Finding::UnknownScenarios { scenarios, records } => Some(format!(
@@ -183,10 +194,7 @@ fn alone(finding: &Finding) -> Option<String> {
             plural(*records, "record"),
             list(scenarios, 10)
         )),
-        Finding::Metastable { .. }
-        | Finding::RankUndecided { .. }
-        | Finding::NoFaultReachedAnything { .. }
-        | Finding::CensoredRecovery { .. } => None,
+        _ => None,
     }
 }
 
@@ -204,11 +212,6 @@ fn undecided_ranks(undecided: &[&Finding]) -> Option<String> {
     }
     (!pairs.is_empty())
         .then(|| format!("With {now} runs each, these neighbours in the ranking cannot be told apart: {}.", list(&pairs, 10)))
-}
-
-/// What was learned, as sentences.
-pub fn learned(report: &Report) -> Vec<String> {
-    report.learned.clone()
 }
 
 fn assumed(report: &Report, structural: bool) -> Vec<String> {
