@@ -1,11 +1,15 @@
 //! All integration tests, as one binary.
 
+mod analytic;
 mod architecture;
 mod cli;
 mod formats;
-mod kernel;
+mod determinism;
+mod faults;
+mod metastable;
 mod learn;
 mod readers;
 mod reports;
 mod scenarios;
+mod story;
 mod support;

@@ -276,14 +276,29 @@ fn mend_starts(spans: &mut [Span], parent: &[Option<u32>], notes: &mut AssemblyN
     }
 }
 
-/// A span of no stated side whose parent is in another service is the callee's side of a call.
+/// Sides that nobody stated: a span whose parent is in another service is the callee's side of a call; and where no span of the
+/// trace says that it is a caller's, one that only calls other services on behalf of its own is.
 fn infer_sides(spans: &mut [Span], parent: &[Option<u32>], notes: &mut AssemblyNotes) {
+    let elsewhere = |a: &Span, b: &Span| a.service != b.service && !a.service.is_empty() && !b.service.is_empty();
+    let callers_stated = spans.iter().any(|span| matches!(span.kind, Kind::Client | Kind::Producer));
+    let (mut calls, mut works) = (vec![false; spans.len()], vec![false; spans.len()]);
     for i in 0..spans.len() {
-        let Some(up) = parent[i] else { continue };
-        let up = &spans[up as usize];
-        let other_service = up.service != spans[i].service && !up.service.is_empty() && !spans[i].service.is_empty();
-        if spans[i].kind == Kind::Internal && other_service {
+        let Some(up) = parent[i].map(|up| up as usize) else { continue };
+        let called = elsewhere(&spans[i], &spans[up]);
+        calls[up] |= called;
+        works[up] |= !called;
+        if called && spans[i].kind == Kind::Internal {
             spans[i].kind = Kind::Server;
+            notes.sides_inferred += 1;
+        }
+    }
+    if callers_stated {
+        return;
+    }
+    for i in 0..spans.len() {
+        let on_behalf = parent[i].is_some_and(|up| spans[up as usize].service == spans[i].service);
+        if spans[i].kind == Kind::Internal && calls[i] && !works[i] && on_behalf {
+            spans[i].kind = Kind::Client;
             notes.sides_inferred += 1;
         }
     }

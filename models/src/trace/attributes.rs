@@ -322,7 +322,7 @@ impl<'a> Facts<'a> {
     }
 
     /// Fills what the facts decide into `span`, whose own kind is what the format's field said. `name` is the span's name.
-    pub(crate) fn fill(self, span: &mut Span, name: &str, names: &mut Names) {
+    pub(crate) fn fill(&self, span: &mut Span, name: &str, names: &mut Names) {
         if span.kind == Kind::Internal {
             span.kind = self.kind.unwrap_or_default();
         }
@@ -364,8 +364,8 @@ impl<'a> Facts<'a> {
             if let Some(route) = &self.route.value {
                 return format!("{method} {route}").into();
             }
-            // A server's name without its route is the framework's own choice; one that names a path is as good as a route.
-            if kind == Kind::Server && name.contains('/') && !name.contains("://") {
+            // A server's name is the framework's own choice; one that is a path, or ends in one, is as good as a route.
+            if kind == Kind::Server && (name.starts_with('/') || name.contains(" /")) {
                 return name_template(name).into();
             }
             if let Some(url) = &self.url.value {
@@ -451,6 +451,7 @@ impl<'a> Facts<'a> {
             () => (None, PeerKind::Service),
         };
         if let Some(service) = &self.peer_service.value {
+            let peer_kind = if peer_kind == PeerKind::Service { kind_by_name(service) } else { peer_kind };
             return Some((service.as_ref().into(), peer_kind));
         }
         let place = self.host.value.as_deref().map(|host| {
@@ -507,6 +508,19 @@ fn cluster_host(cluster: Cow<'_, str>) -> Cow<'_, str> {
     match cluster.rsplit_once('|') {
         Some((_, host)) if !host.is_empty() => host.to_owned().into(),
         _ => cluster,
+    }
+}
+
+/// What a called service must be that goes by the name of a well-known product, where nothing else says so.
+fn kind_by_name(service: &str) -> PeerKind {
+    const DATABASES: [&str; 10] =
+        ["mysql", "postgres", "mariadb", "redis", "memcache", "mongo", "cassandra", "elasticsearch", "sqlite", "dynamodb"];
+    const BROKERS: [&str; 5] = ["kafka", "rabbitmq", "activemq", "nats", "pulsar"];
+    let is = |product: &str| service.get(..product.len()).is_some_and(|start| start.eq_ignore_ascii_case(product));
+    match () {
+        () if DATABASES.iter().any(|product| is(product)) => PeerKind::Database,
+        () if BROKERS.iter().any(|product| is(product)) => PeerKind::Broker,
+        () => PeerKind::Service,
     }
 }
 

@@ -145,6 +145,18 @@ const EXPECTED: &str = "traces: OTLP (JSON or protobuf), Jaeger JSON, or Zipkin 
 const EXPECTED_HELP: &str =
     "the collector's file exporter, Jaeger's \"Trace JSON\" and Zipkin's download button write files that can be read";
 
+/// The error for an input that begins with JSON which is no trace.
+pub(crate) fn refused(name: &str, what: NoTrace, line: u64) -> InputError {
+    InputError {
+        file: name.to_owned(),
+        line: Some(line),
+        place: None,
+        found: what.name().to_owned(),
+        expected: EXPECTED.to_owned(),
+        help: what.help().to_owned(),
+    }
+}
+
 /// The error for an input in which nothing at all could be read.
 pub(crate) fn no_traces(shape: Shape, trouble: Option<&str>, inbox: &Inbox<'_>) -> InputError {
     let error = InputError { file: inbox.name.to_owned(), expected: EXPECTED.to_owned(), ..InputError::default() };
@@ -155,11 +167,7 @@ pub(crate) fn no_traces(shape: Shape, trouble: Option<&str>, inbox: &Inbox<'_>) 
             (what.to_owned(), "unpack it first")
         }
         (_, Shape::Other(what), _) => (what.to_owned(), EXPECTED_HELP),
-        (_, _, Some((no_trace, line))) => {
-            let error =
-                InputError { line: Some(line), found: no_trace.name().to_owned(), help: no_trace.help().to_owned(), ..error };
-            return error;
-        }
+        (_, _, Some((no_trace, line))) => return refused(inbox.name, no_trace, line),
         _ if inbox.other_signals > 0 => {
             let found = format!("{} records of metrics or logs, and no traces", inbox.other_signals);
             (found, "give the file that the collector's traces pipeline writes")

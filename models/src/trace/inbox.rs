@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::Span;
-use super::detect::NoTrace;
+use super::detect::{self, NoTrace};
 use super::loose::Loose;
 use super::names::Names;
 use super::read::{Format, Skipped};
@@ -21,27 +21,36 @@ const LATEST_NS: u64 = 7_258_118_400_000_000_000;
 #[derive(Debug)]
 pub(crate) struct Stop(pub(crate) Box<InputError>);
 
+/// An element of an array: the JSON pointer of the array, and which one it is.
+pub(crate) type Element = Option<(&'static str, u64)>;
+
 /// Where in an input something stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Place {
     line: Option<u64>,
+    element: Element,
     inside: Option<String>,
 }
 
 impl Place {
     /// A line, from 1.
     pub(crate) fn line(line: u64) -> Self {
-        Place { line: Some(line), inside: None }
+        Place { line: Some(line), ..Place::default() }
+    }
+
+    /// An element of an array that begins on a line.
+    pub(crate) fn element(line: u64, element: Element) -> Self {
+        Place { line: Some(line), element, inside: None }
     }
 
     /// An offset in the unpacked input.
     pub(crate) fn byte(offset: u64) -> Self {
-        Place { line: None, inside: Some(format!("byte {offset}")) }
+        Place { inside: Some(format!("byte {offset}")), ..Place::default() }
     }
 
     /// The input's end.
     pub(crate) fn end() -> Self {
-        Place { line: None, inside: Some("end of input".to_owned()) }
+        Place { inside: Some("end of input".to_owned()), ..Place::default() }
     }
 
     /// The line, if there is one, else 1.
@@ -51,21 +60,30 @@ impl Place {
 
     /// The same place, and where inside the record: a JSON pointer.
     pub(crate) fn inside(&self, pointer: String) -> Self {
-        Place { line: self.line, inside: Some(pointer) }
+        Place { inside: Some(pointer), ..*self }
     }
 
     /// The `line`-th line (from 1) of the record that begins here.
     pub(crate) fn plus_lines(&self, line: usize) -> Self {
-        Place { line: self.line.map(|first| first + (line as u64).saturating_sub(1)), inside: self.inside.clone() }
+        Place { line: self.line.map(|first| first + (line as u64).saturating_sub(1)), ..self.clone() }
+    }
+
+    /// What there is beside the line.
+    fn pointer(&self) -> Option<String> {
+        let inside = self.inside.as_deref().unwrap_or("");
+        match self.element {
+            Some((array, index)) => Some(format!("{array}/{index}{inside}")),
+            None => self.inside.clone(),
+        }
     }
 }
 
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match (&self.line, &self.inside) {
-            (Some(line), Some(inside)) => write!(f, "line {line}, {inside}"),
+        match (self.line, self.pointer()) {
+            (Some(line), Some(pointer)) => write!(f, "line {line}, {pointer}"),
             (Some(line), None) => write!(f, "line {line}"),
-            (None, inside) => f.write_str(inside.as_deref().unwrap_or("somewhere")),
+            (None, pointer) => f.write_str(pointer.as_deref().unwrap_or("somewhere")),
         }
     }
 }
@@ -135,10 +153,13 @@ impl Inbox<'_> {
     pub(crate) fn skip(&mut self, place: Place, reason: impl Into<String>) -> Result<(), Stop> {
         let reason = reason.into();
         if self.strict {
+            if let (Some((what, line)), None) = (self.refusal, self.format) {
+                return Err(Stop(Box::new(detect::refused(self.name, what, line))));
+            }
             return Err(Stop(Box::new(InputError {
                 file: self.name.to_owned(),
                 line: place.line,
-                place: place.inside,
+                place: place.pointer(),
                 found: reason,
                 expected: "a whole record of the format".to_owned(),
                 help: "without --strict the record is skipped and counted".to_owned(),

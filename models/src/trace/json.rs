@@ -65,8 +65,10 @@ pub(crate) struct Splitter<R> {
     offset: u64,
     line: u64,
     ended: bool,
-    /// Top-level values in a row that took exactly one line each.
-    one_line_values: u32,
+    /// Top-level values that have ended.
+    values: u64,
+    /// Whether a line inside a value has begun with an opening bracket. While none has, such a line begins a new value.
+    brackets_begin_lines: bool,
     max_value: usize,
 }
 
@@ -82,7 +84,8 @@ impl<R: Read> Splitter<R> {
             offset: 0,
             line: 1,
             ended: false,
-            one_line_values: 0,
+            values: 0,
+            brackets_begin_lines: false,
             max_value,
         }
     }
@@ -112,24 +115,38 @@ impl<R: Read> Splitter<R> {
         self.keep = self.at;
     }
 
-    /// Tells the splitter that a top-level value from `line` on has ended here.
-    pub(crate) fn value_ended(&mut self, line: u64) {
-        self.one_line_values = if line == self.line { self.one_line_values + 1 } else { 0 };
+    /// Tells the splitter that a top-level value has ended here.
+    pub(crate) fn value_ended(&mut self) {
+        self.values += 1;
     }
 
-    /// The next byte that is not white space, without taking it; `None` at the end.
-    pub(crate) fn peek(&mut self) -> io::Result<Option<u8>> {
+    /// The next byte between top-level values that is not white space, without taking it; `None` at the end.
+    pub(crate) fn peek_between(&mut self) -> io::Result<Option<u8>> {
+        Ok(self.skip_white_space(false)?.unwrap_or(None))
+    }
+
+    /// The same inside a value, where the input should not end.
+    pub(crate) fn peek(&mut self) -> io::Result<Result<u8, Broken>> {
+        Ok(self.skip_white_space(true)?.and_then(|next| next.ok_or(Broken::EndsInside)))
+    }
+
+    fn skip_white_space(&mut self, inside: bool) -> io::Result<Result<Option<u8>, Broken>> {
         loop {
             while self.at < self.filled {
                 match self.buffer[self.at] {
-                    b'\n' => self.line += 1,
+                    b'\n' => {
+                        if inside && self.next_begins()? {
+                            return Ok(Err(Broken::NextBegins));
+                        }
+                        self.line += 1;
+                    }
                     b' ' | b'\t' | b'\r' => {}
-                    byte => return Ok(Some(byte)),
+                    byte => return Ok(Ok(Some(byte))),
                 }
                 self.at += 1;
             }
             if !self.fill()? {
-                return Ok(None);
+                return Ok(Ok(None));
             }
         }
     }
@@ -142,20 +159,20 @@ impl<R: Read> Splitter<R> {
     /// Takes the next byte that is not white space, which should be `byte`.
     pub(crate) fn expect(&mut self, byte: u8) -> io::Result<Result<(), Broken>> {
         Ok(match self.peek()? {
-            Some(found) if found == byte => {
+            Ok(found) if found == byte => {
                 self.take();
                 Ok(())
             }
-            Some(_) => Err(Broken::NotJson),
-            None => Err(Broken::EndsInside),
+            Ok(_) => Err(Broken::NotJson),
+            Err(broken) => Err(broken),
         })
     }
 
     /// Takes one whole value and says where it stands.
     pub(crate) fn value(&mut self) -> io::Result<Result<Range<u64>, Broken>> {
         let first = match self.peek()? {
-            None => return Ok(Err(Broken::EndsInside)),
-            Some(byte) => byte,
+            Err(broken) => return Ok(Err(broken)),
+            Ok(byte) => byte,
         };
         let start = self.position();
         let end = match first {
@@ -225,8 +242,9 @@ impl<R: Read> Splitter<R> {
         }
     }
 
-    /// At a line break inside a value: whether a new top-level value begins on the next line. One can only begin there at the
-    /// line's very first byte, and a value can only be nested at such a place after an opening bracket, a comma or a colon.
+    /// At a line break inside a value: whether a new top-level value begins on the next line, at its very first byte. It does
+    /// where no nested value can: after anything but an opening bracket, a comma or a colon. And it does if none of several
+    /// values has had a line that begins so.
     fn next_begins(&mut self) -> io::Result<bool> {
         if self.at + 1 == self.filled && !self.fill()? {
             return Ok(false);
@@ -235,7 +253,12 @@ impl<R: Read> Splitter<R> {
             return Ok(false);
         }
         let before = self.buffer[self.keep..self.at].iter().rev().find(|byte| !byte.is_ascii_whitespace());
-        Ok(self.one_line_values >= 2 || !before.is_some_and(|byte| matches!(byte, b'{' | b'[' | b',' | b':')))
+        let cannot_be_nested = before.is_some_and(|byte| !matches!(byte, b'{' | b'[' | b',' | b':'));
+        if cannot_be_nested || self.values >= 2 && !self.brackets_begin_lines {
+            return Ok(true);
+        }
+        self.brackets_begin_lines = true;
+        Ok(false)
     }
 
     /// Takes the rest of a text whose opening quote has been taken.

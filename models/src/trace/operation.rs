@@ -26,22 +26,25 @@ pub(crate) fn name_template(name: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// A path segment that names one thing among many: a number, a UUID, or a token of at least 8 hexadecimal digits with a
-/// decimal digit among them.
+/// A path segment that names one thing among many: a number, or a long id.
 fn is_id(segment: &str) -> bool {
-    (!segment.is_empty() && segment.bytes().all(|b| b.is_ascii_digit())) || is_long_id(segment)
+    let all_digits = !segment.is_empty() && segment.bytes().all(|b| b.is_ascii_digit());
+    all_digits || is_long_id(segment)
 }
 
-/// The same for a word of a sentence, where a short number may mean something.
+/// A word that is an id wherever it stands: a UUID or a part of one, at least 8 hexadecimal digits, 5 decimal digits, a code of at
+/// least 8 capitals and digits, or a token of at least 20 letters and digits; each with a decimal digit in it.
 fn is_long_id(word: &str) -> bool {
     let digits = word.bytes().filter(u8::is_ascii_digit).count();
-    let hex = word.bytes().filter(u8::is_ascii_hexdigit).count();
-    let dashes = word.bytes().filter(|&b| b == b'-').count();
-    let all_id = hex + dashes == word.len();
-    if dashes > 0 {
-        return all_id && dashes == 4 && hex == 32;
+    if digits == 0 {
+        return false;
     }
-    all_id && hex >= 8 && digits > 0 || digits == word.len() && digits >= 5
+    let hex = word.bytes().filter(u8::is_ascii_hexdigit).count();
+    let all = |allowed: fn(u8) -> bool| word.bytes().all(allowed);
+    digits == word.len() && digits >= 5
+        || hex >= 8 && all(|b| b.is_ascii_hexdigit() || b == b'-')
+        || word.len() >= 8 && all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
+        || word.len() >= 20 && digits >= 3 && all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
 #[cfg(test)]
@@ -55,7 +58,9 @@ mod tests {
             ("https://shop.example/users/17/orders/8f14e45f-ceea-467f-a0e6-5f2c9d8b1a77?full=1", "/users/{id}/orders/{id}"),
             ("/cart/4e07408562bedb8b60ce05c1decfe3ad#top", "/cart/{id}"),
             ("http://host", "/"),
-            ("/v1/deadbeef", "/v1/deadbeef"),
+            ("/verify/2aaa7d4d-faf0-4dea-bdbe-568", "/verify/{id}"),
+            ("/api/products/0PUK6V6EV0", "/api/products/{id}"),
+            ("/v1/deadbeef/PRODUCTS/s3", "/v1/deadbeef/PRODUCTS/s3"),
             ("/", "/"),
         ] {
             assert_eq!(path_template(url), path, "{url}");

@@ -160,6 +160,68 @@ pub(crate) fn resource_spans(json: &[u8], place: &Place, inbox: &mut Inbox<'_>) 
     Ok(())
 }
 
+/// Takes the whole spans out of the beginning of an element that is broken further on. The last span is given up: it may lack
+/// what came after.
+pub(crate) fn broken_resource_spans(json: &[u8], place: &Place, inbox: &mut Inbox<'_>) -> Result<(), Stop> {
+    let Some(closed) = closed(json) else { return Ok(()) };
+    let Ok(mut whole) = serde_json::from_slice::<ResourceSpans<'_, RawSpan<'_>>>(&closed) else { return Ok(()) };
+    if let Some(last) = whole.scopes.last_mut() {
+        last.spans.pop();
+    }
+    let recorder = recorder(whole.resource, inbox);
+    if recorder.service.is_empty() {
+        // Whose spans they are stood behind the break.
+        return Ok(());
+    }
+    for scope in whole.scopes {
+        for raw in scope.spans {
+            if let Err(reason) = span(raw, &scope.scope.name.0, &recorder, inbox) {
+                inbox.skip(place.clone(), reason)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The beginning of a JSON value up to its last whole array element, with the brackets that are still open closed.
+fn closed(json: &[u8]) -> Option<Vec<u8>> {
+    let mut open: Vec<u8> = Vec::new();
+    let mut best: Option<(usize, Vec<u8>)> = None;
+    let mut at = 0;
+    while at < json.len() {
+        match json[at] {
+            b'"' => {
+                at += 1;
+                while at < json.len() && json[at] != b'"' {
+                    at += if json[at] == b'\\' { 2 } else { 1 };
+                }
+            }
+            b'{' => open.push(b'}'),
+            b'[' => open.push(b']'),
+            b'}' | b']' => {
+                if open.pop() != Some(json[at]) {
+                    break;
+                }
+                if open.last() == Some(&b']') {
+                    match &mut best {
+                        Some((end, closers)) => {
+                            *end = at + 1;
+                            closers.clone_from(&open);
+                        }
+                        None => best = Some((at + 1, open.clone())),
+                    }
+                }
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    let (end, closers) = best?;
+    let mut closed = json[..end].to_vec();
+    closed.extend(closers.iter().rev());
+    Some(closed)
+}
+
 fn recorder(resource: Resource<'_>, inbox: &mut Inbox<'_>) -> Recorder {
     let mut facts = RecorderFacts::default();
     for attribute in resource.attributes {

@@ -7,7 +7,7 @@ use std::io::Read;
 use std::ops::Range;
 
 use super::detect::NoTrace;
-use super::inbox::{Inbox, Place, Stop};
+use super::inbox::{Element, Inbox, Place, Stop};
 use super::json::{Broken, Splitter};
 use super::read::Format;
 use super::{jaeger, otlp_json, zipkin};
@@ -57,7 +57,7 @@ impl<R: Read> Walk<'_, '_, R> {
     fn top_level(&mut self) -> Result<(), Stop> {
         loop {
             self.json.keep_from_here();
-            let Ok(first) = self.json.peek() else { return Ok(()) };
+            let Ok(first) = self.json.peek_between() else { return Ok(()) };
             let line = self.json.line();
             let result = match first {
                 None => return Ok(()),
@@ -66,17 +66,16 @@ impl<R: Read> Walk<'_, '_, R> {
                     self.json.take();
                     continue;
                 }
-                Some(_) => self.any(0),
+                Some(_) => self.any(0, None),
             };
             match result {
-                Ok(()) => self.json.value_ended(line),
+                Ok(()) => self.json.value_ended(),
                 Err(Halt::Stop(stop)) => return Err(stop),
                 Err(Halt::Io) => return Ok(()),
                 Err(Halt::Broken(broken)) => {
-                    self.salvage(broken)?;
-                    let whole_lines = self.json.line() - line;
-                    let lines = if whole_lines == 0 { String::new() } else { format!(" (line {})", self.json.line()) };
-                    self.inbox.skip(Place::line(line), format!("{}{lines}", broken.reason()))?;
+                    let until = self.json.line();
+                    let here = if until == line { String::new() } else { format!(" (seen at line {until})") };
+                    self.inbox.skip(Place::line(line), format!("{}{here}", broken.reason()))?;
                     if self.json.resync().is_err() {
                         return Ok(());
                     }
@@ -86,99 +85,103 @@ impl<R: Read> Walk<'_, '_, R> {
     }
 
     /// One value that may hold records.
-    fn any(&mut self, depth: u32) -> Result<(), Halt> {
-        match self.json.peek()? {
-            Some(b'{') => self.object(depth),
-            Some(b'[') => self.array(depth, Self::any),
-            Some(b'-' | b'0'..=b'9' | b'"' | b't' | b'f' | b'n') if depth > 0 => Ok(self.json.value()?.map(|_| ())?),
+    fn any(&mut self, depth: u32, element: Element) -> Result<(), Halt> {
+        match self.json.peek()?? {
+            b'{' => self.object(depth, element),
+            b'[' => self.array(depth, "", Self::any),
+            _ if depth > 0 => Ok(self.json.value()?.map(|_| ())?),
             _ => Err(Broken::NotJson.into()),
         }
     }
 
-    /// Every element of an array.
-    fn array(&mut self, depth: u32, element: fn(&mut Self, u32) -> Result<(), Halt>) -> Result<(), Halt> {
+    /// Every element of the array `name`.
+    fn array(
+        &mut self,
+        depth: u32,
+        name: &'static str,
+        read: fn(&mut Self, u32, Element) -> Result<(), Halt>,
+    ) -> Result<(), Halt> {
         if depth > MAX_WRAPPERS {
             return Ok(self.json.value()?.map(|_| ())?);
         }
         self.json.expect(b'[')??;
-        if self.json.peek()? == Some(b']') {
+        if self.json.peek()?? == b']' {
             self.json.take();
             return Ok(());
         }
-        loop {
-            self.json.peek()?;
+        for index in 0.. {
+            self.json.peek()??;
             self.json.keep_from_here();
-            element(self, depth + 1)?;
-            match self.json.peek()? {
-                Some(b',') => self.json.take(),
-                Some(b']') => {
+            read(self, depth + 1, Some((name, index)))?;
+            match self.json.peek()?? {
+                b',' => self.json.take(),
+                b']' => {
                     self.json.take();
-                    return Ok(());
+                    break;
                 }
-                Some(_) => return Err(Broken::WrongBracket.into()),
-                None => return Err(Broken::EndsInside.into()),
+                _ => return Err(Broken::WrongBracket.into()),
             }
         }
+        Ok(())
     }
 
     /// One object: a wrapper whose records are handed out one by one, or a record itself.
-    fn object(&mut self, depth: u32) -> Result<(), Halt> {
+    fn object(&mut self, depth: u32, element: Element) -> Result<(), Halt> {
         let (start, line) = (self.json.position(), self.json.line());
         let mut keys = Keys::default();
         let mut unwrapped = false;
         self.json.expect(b'{')??;
-        if self.json.peek()? == Some(b'}') {
+        if self.json.peek()?? == b'}' {
             self.json.take();
         } else {
             loop {
                 if unwrapped {
-                    self.json.peek()?;
+                    self.json.peek()??;
                     self.json.keep_from_here();
                 }
                 unwrapped |= self.member(depth, &mut keys)?;
-                match self.json.peek()? {
-                    Some(b',') => self.json.take(),
-                    Some(b'}') => {
+                match self.json.peek()?? {
+                    b',' => self.json.take(),
+                    b'}' => {
                         self.json.take();
                         break;
                     }
-                    Some(_) => return Err(Broken::NotJson.into()),
-                    None => return Err(Broken::EndsInside.into()),
+                    _ => return Err(Broken::NotJson.into()),
                 }
             }
         }
         if !unwrapped {
             let end = self.json.position();
-            self.record(keys, start..end, &Place::line(line))?;
+            self.record(keys, start..end, &Place::element(line, element))?;
         }
         Ok(())
     }
 
     /// One member of an object; says whether its value was unwrapped.
     fn member(&mut self, depth: u32, keys: &mut Keys) -> Result<bool, Halt> {
-        if self.json.peek()? != Some(b'"') {
+        if self.json.peek()?? != b'"' {
             return Err(Broken::NotJson.into());
         }
         let key = self.json.value()??;
         let key = Key::of(self.json.slice(key));
         self.json.expect(b':')??;
         keys.add(key);
-        match (key, self.json.peek()?) {
-            (Key::ResourceSpans, Some(b'[')) => {
+        match (key, self.json.peek()??) {
+            (Key::ResourceSpans, b'[') => {
                 self.inbox.recognised(Format::OtlpJson);
-                self.array(depth, Self::resource_spans)?;
+                self.array(depth, "/resourceSpans", Self::resource_spans)?;
                 Ok(true)
             }
-            (Key::Data, Some(b'[')) => {
-                self.array(depth, Self::any)?;
+            (Key::Data, b'[') => {
+                self.array(depth, "/data", Self::any)?;
                 self.inbox.refuse(NoTrace::EmptyAnswer, self.json.line());
                 Ok(true)
             }
-            (Key::Result | Key::Trace, Some(b'{')) if depth < MAX_WRAPPERS => {
-                self.object(depth + 1)?;
+            (Key::Result | Key::Trace, b'{') if depth < MAX_WRAPPERS => {
+                self.object(depth + 1, None)?;
                 Ok(true)
             }
-            (Key::Data, Some(b'{')) => {
+            (Key::Data, b'{') => {
                 keys.add(Key::DataObject);
                 self.json.value()??;
                 Ok(false)
@@ -199,10 +202,18 @@ impl<R: Read> Walk<'_, '_, R> {
         }
     }
 
-    fn resource_spans(&mut self, _depth: u32) -> Result<(), Halt> {
-        let line = self.json.line();
-        let range = self.json.value()??;
-        otlp_json::resource_spans(self.json.slice(range), &Place::line(line), self.inbox)?;
+    fn resource_spans(&mut self, _depth: u32, element: Element) -> Result<(), Halt> {
+        let place = Place::element(self.json.line(), element);
+        let start = self.json.position();
+        match self.json.value()? {
+            Ok(range) => otlp_json::resource_spans(self.json.slice(range), &place, self.inbox)?,
+            Err(broken) => {
+                // Most of its spans may be whole all the same.
+                let rest = self.json.slice(start..self.json.position());
+                otlp_json::broken_resource_spans(rest, &place, self.inbox)?;
+                return Err(broken.into());
+            }
+        }
         Ok(())
     }
 
@@ -231,11 +242,6 @@ impl<R: Read> Walk<'_, '_, R> {
         let no_trace = keys.no_trace();
         self.inbox.refuse(no_trace, place.line_number());
         self.inbox.skip(place.clone(), no_trace.name())
-    }
-
-    /// Before a broken value is given up: an element of `resourceSpans` that the input ends in still has whole spans in it.
-    fn salvage(&mut self, _broken: Broken) -> Result<(), Stop> {
-        Ok(())
     }
 }
 

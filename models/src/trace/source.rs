@@ -8,7 +8,6 @@ use std::io::{self, BufReader, Cursor, Read};
 use std::rc::Rc;
 
 use flate2::read::MultiGzDecoder;
-use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 
 use super::read::Limits;
@@ -160,29 +159,26 @@ enum ZstdState<'r> {
     Done,
 }
 
-impl Read for ZstdFrames<'_> {
+impl<'r> Read for ZstdFrames<'r> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             match std::mem::replace(&mut self.state, ZstdState::Done) {
                 ZstdState::Done => return Ok(0),
                 ZstdState::Between(mut input) => {
-                    let mut first = [0; 1];
-                    if input.read(&mut first)? == 0 {
+                    let mut magic = [0; 4];
+                    if input.read(&mut magic[..1])? == 0 {
                         return Ok(0);
                     }
-                    let mut input: Box<dyn Read> = Box::new(Cursor::new(first).chain(input));
-                    let mut decoder = FrameDecoder::new();
-                    match decoder.init(&mut input) {
-                        Ok(()) => {}
-                        Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame { length, .. })) => {
-                            io::copy(&mut (&mut input).take(u64::from(length)), &mut io::sink())?;
-                            self.state = ZstdState::Between(input);
-                            continue;
-                        }
-                        Err(error) => return Err(io::Error::other(error.to_string())),
+                    input.read_exact(&mut magic[1..])?;
+                    if is_skippable_frame(&magic) {
+                        let mut length = [0; 4];
+                        input.read_exact(&mut length)?;
+                        io::copy(&mut (&mut input).take(u64::from(u32::from_le_bytes(length))), &mut io::sink())?;
+                        self.state = ZstdState::Between(input);
+                        continue;
                     }
-                    let decoder = StreamingDecoder::new_with_decoder(input, decoder);
-                    let decoder = decoder.map_err(|error| io::Error::other(error.to_string()))?;
+                    let frame: Box<dyn Read + 'r> = Box::new(Cursor::new(magic).chain(input));
+                    let decoder = StreamingDecoder::new(frame).map_err(|error| io::Error::other(error.to_string()))?;
                     self.state = ZstdState::Inside(Box::new(decoder));
                 }
                 ZstdState::Inside(mut decoder) => {

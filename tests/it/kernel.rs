@@ -1,1 +1,0 @@
-//! kernel: to be filled.

@@ -1,0 +1,74 @@
+//! The stories' mini-language: a model and a scenario as text, runs and what they say.
+#![allow(dead_code, reason = "not every build of the tests uses every helper")]
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::sync::atomic::AtomicBool;
+
+use models::system::Model;
+use models::units::Nanos;
+use scenarios::record::RunRecord;
+use scenarios::scenario::Scenario;
+use sim::{Prepared, Program, RunOptions, RunResult, SweepOptions};
+
+/// 99.95 % quantile of Student's t with 9 degrees of freedom: a 99.9 % interval from ten seeds (two-sided).
+const T_9: f64 = 4.781;
+
+pub fn model(yaml: &str) -> Model {
+    models::format::read_model("model.yaml", yaml.as_bytes()).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+pub fn scenarios(yaml: &str) -> Vec<Scenario> {
+    let text = format!("version: 1\nscenarios:\n{yaml}");
+    scenarios::format::read_scenarios("scenarios.yaml", text.as_bytes()).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+/// One run of one scenario (`None`: fault-free), with the warm-up left out of its totals.
+pub fn run(model: &Model, scenario: Option<&Scenario>, seed: u64, seconds: u64, warm_up: u64) -> RunResult {
+    let program = Program::compile(model, 0).expect("the model compiles");
+    let options = RunOptions {
+        seed,
+        horizon: Nanos::from_secs(seconds),
+        warm_up: Nanos::from_secs(warm_up),
+        series: true,
+        ..RunOptions::default()
+    };
+    let scenario = scenario.cloned().unwrap_or_default();
+    Prepared::new(&program, &scenario, &options).expect("the scenario fits").run().result()
+}
+
+pub fn sweep(model: &Model, scenarios: &[Scenario], seeds: std::ops::Range<u64>, seconds: u64, threads: usize) -> Vec<RunRecord> {
+    let program = Program::compile(model, 0).expect("the model compiles");
+    let options = SweepOptions {
+        seeds: seeds.collect(),
+        horizon: Nanos::from_secs(seconds),
+        warm_up: Nanos::from_secs(5),
+        threads,
+        max_events: u64::MAX,
+        model_hash: [0; 4],
+    };
+    let mut records = Vec::new();
+    let mut sink = |record| {
+        records.push(record);
+        ControlFlow::Continue(())
+    };
+    sim::sweep(&program, scenarios, &options, &BTreeSet::new(), &mut sink, &|_| {}, &AtomicBool::new(false)).expect("it runs");
+    records
+}
+
+/// Mean and half width of the 99.9 % interval of a figure over ten seeds.
+pub fn estimate(figure: impl Fn(u64) -> f64) -> (f64, f64) {
+    let values: Vec<f64> = (1..=10).map(figure).collect();
+    let mean = values.iter().sum::<f64>() / 10.0;
+    let variance = values.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / 9.0;
+    (mean, T_9 * (variance / 10.0).sqrt())
+}
+
+/// Holds a figure over ten seeds against theory: theory lies in its 99.9 % interval (widened by `rounding`, a share, where the figure
+/// itself is rounded), and the interval is narrow enough (`power`, a share of the theory) that a wrong result would be seen.
+#[track_caller]
+pub fn agrees(what: &str, theory: f64, rounding: f64, power: f64, figure: impl Fn(u64) -> f64) {
+    let (mean, half) = estimate(figure);
+    assert!(half < power * theory, "{what}: the interval {mean} +- {half} is too wide to tell anything about {theory}");
+    assert!((mean - theory).abs() <= half + rounding * theory, "{what}: {mean} +- {half}, theory says {theory}");
+}
