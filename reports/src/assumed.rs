@@ -60,18 +60,18 @@ const CACHE: &str = "how much load falls on the store behind it";
 fn structure(model: &Model, found: &mut Found) {
     for (name, service) in &model.services {
         if service.queue.value == Limit::Unlimited {
-            found.add("queue without bound: nothing is ever refused", "an outage can leave a backlog that outlives it", name);
+            found.choice("queue without bound: nothing is ever refused", "an outage can leave a backlog that outlives it", name);
         } else {
-            found.add(
+            found.choice(
                 "a full queue refuses at once",
                 "callers learn of it early; if it really drops silently, they wait for their timeout",
                 name,
             );
         }
         if service.cancel_on_disconnect {
-            found.add("work stops when its caller has left", "if it really goes on, overload lasts longer", name);
+            found.choice("work stops when its caller has left", "if it really goes on, overload lasts longer", name);
         } else {
-            found.add(
+            found.choice(
                 "work goes on after its caller has left",
                 "wasted work can keep an overload alive; if it really stops, recovery is faster",
                 name,
@@ -80,7 +80,7 @@ fn structure(model: &Model, found: &mut Found) {
     }
     for (name, edge) in &model.edges {
         if edge.timeout.is_none() {
-            found.add("no timeout known: the caller waits for ever", "a slow callee holds its callers up", &name.to_string());
+            found.choice("no timeout known: the caller waits for ever", "a slow callee holds its callers up", &name.to_string());
         }
     }
 }
@@ -146,11 +146,17 @@ fn limit(limit: &Limit) -> String {
 
 /// What was found so far, by its words.
 #[derive(Default)]
-struct Found(IndexMap<String, (String, Vec<String>)>);
+struct Found(IndexMap<String, Assumption>);
 
 impl Found {
-    fn add(&mut self, what: &str, matters: &str, place: &str) {
-        let places = &mut self.0.entry(what.to_string()).or_insert_with(|| (matters.to_string(), Vec::new())).1;
+    /// A choice of structure.
+    fn choice(&mut self, what: &str, matters: &str, place: &str) {
+        self.add(true, what, matters, place);
+    }
+
+    fn add(&mut self, structural: bool, what: &str, matters: &str, place: &str) {
+        let fresh = || Assumption { structural, what: what.to_string(), matters: matters.to_string(), places: Vec::new() };
+        let places = &mut self.0.entry(what.to_string()).or_insert_with(fresh).places;
         if !places.iter().any(|p| p == place) {
             places.push(place.to_string());
         }
@@ -162,7 +168,7 @@ impl Found {
         }
         let range =
             param.range.as_ref().map_or_else(String::new, |[low, high]| format!(" (could be {} to {})", show(low), show(high)));
-        self.add(&format!("{what}: {}{range}", show(&param.value)), matters, place);
+        self.add(false, &format!("{what}: {}{range}", show(&param.value)), matters, place);
     }
 
     fn work(&mut self, what: &str, place: &str, work: &Work) {
@@ -170,17 +176,20 @@ impl Found {
             let range = work.scale_range.map_or_else(String::new, |[low, high]| {
                 format!(" (could be {} to {} times it)", words::number(low), words::number(high))
             });
-            self.add(&format!("{what} taken by default{range}"), "", place);
+            self.add(false, &format!("{what} taken by default{range}"), "", place);
         }
     }
 
     /// The lines, with `all 9 services` for a long list that leaves none out.
     fn into_list(self, all: &[(&str, Vec<String>)]) -> Vec<Assumption> {
-        let short = |places: Vec<String>| match all.iter().find(|(_, every)| every.len() > 3 && *every == places) {
-            Some((kind, every)) => vec![format!("all {} {kind}", every.len())],
-            None => places,
-        };
-        self.0.into_iter().map(|(what, (matters, places))| Assumption { what, matters, places: short(places) }).collect()
+        let whole = |places: &[String]| all.iter().find(|(_, every)| every.len() > 3 && every == places);
+        let mut list: Vec<Assumption> = self.0.into_values().collect();
+        for assumption in &mut list {
+            if let Some((kind, every)) = whole(&assumption.places) {
+                assumption.places = vec![format!("all {} {kind}", every.len())];
+            }
+        }
+        list
     }
 }
 

@@ -61,7 +61,7 @@ pub fn page(report: &Report, plots: &Plots) -> String {
         section(&mut body, "live", "Beside what really happened", |out| beside(out, live));
     }
     items(&mut body, "learned", "What was learned", &report.learned);
-    section(&mut body, "assumed", "What was only assumed", |out| assumed(out, report));
+    section(&mut body, "assumed", "What the ranking hangs on", |out| assumed(out, report));
     items(&mut body, "next", "What to do next", &text::next(report));
     section(&mut body, "method", "How to read the numbers", |out| out.push_str(METHOD));
     let title =
@@ -148,7 +148,7 @@ fn head(out: &mut String, report: &Report) {
     }
     let mut links = vec![("overview", "Overview"), ("worst", "The worst, one by one"), ("ranking", "The whole ranking")];
     links.extend(report.live.as_ref().map(|_| ("live", "Beside what really happened")));
-    links.extend([("assumed", "What was only assumed"), ("method", "How to read the numbers")]);
+    links.extend([("assumed", "What the ranking hangs on"), ("method", "How to read the numbers")]);
     let links: Vec<String> = links.iter().map(|(id, name)| format!("<a href=\"#{id}\">{name}</a>")).collect();
     put!(out, "<nav>{}</nav>\n</header>", links.join(" "));
 }
@@ -277,25 +277,27 @@ fn beside(out: &mut String, live: &Comparison) {
 }
 
 fn assumed(out: &mut String, report: &Report) {
-    if report.assumed.is_empty() {
-        out.push_str("<p>Nothing: every number of the model was counted, estimated or written by a person.</p>\n");
-        return;
-    }
     out.push_str(
-        "<p>Neither traces nor a person told these. If one of them is wrong, the ranking may be: write what you know into a file of the \
-         model's form and run again with <code>--with known.yaml</code>.</p>\n<div class=\"scroll\"><table>\n\
-         <tr><th class=\"l\">assumed</th><th class=\"l\">why it matters</th><th class=\"l\">where</th></tr>\n",
+        "<p>Two kinds of things. <b>Choices of structure</b>, whoever made them: they are known to decide whether an outage ends. And \
+         <b>numbers that neither traces nor a person told</b>: if one of them is wrong, the ranking may be. Write what you know into a file of \
+         the model's form and run again with <code>--with known.yaml</code>.</p>\n",
     );
-    for a in &report.assumed {
+    for (structural, title) in [(true, "choices of structure"), (false, "assumed numbers")] {
+        let rows: Vec<_> = report.assumed.iter().filter(|a| a.structural == structural).collect();
+        if rows.is_empty() {
+            put!(out, "<p>No {title}.</p>");
+            continue;
+        }
         put!(
             out,
-            "<tr><td class=\"l\">{}</td><td class=\"l\">{}</td><td class=\"l\">{}</td></tr>",
-            escape(&a.what),
-            escape(&a.matters),
-            escape(&list(&a.places, 30))
+            "<div class=\"scroll\"><table>\n<tr><th class=\"l\">{title}</th><th class=\"l\">why it matters</th><th class=\"l\">where</th></tr>"
         );
+        for a in rows {
+            let (what, matters, places) = (escape(&a.what), escape(&a.matters), escape(&list(&a.places, 30)));
+            put!(out, "<tr><td class=\"l\">{what}</td><td class=\"l\">{matters}</td><td class=\"l\">{places}</td></tr>");
+        }
+        out.push_str("</table></div>\n");
     }
-    out.push_str("</table></div>\n");
 }
 
 /// Formulas and words, in short.

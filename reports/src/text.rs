@@ -25,7 +25,8 @@ pub fn summary(report: &Report) -> String {
     part(section("What else to know", &remarks(&report.findings, TOP)));
     part(report.live.as_ref().map_or_else(String::new, live));
     part(section("What was learned", &learned(report)));
-    part(section("What was only assumed (the ranking hangs on it)", &assumed(report)));
+    part(section("What the ranking hangs on: choices of structure", &assumed(report, true)));
+    part(section("What was only assumed: neither traces nor a person told", &assumed(report, false)));
     part(section("What to do next", &next(report)));
     clean_lines(text.trim_end()) + "\n"
 }
@@ -71,24 +72,27 @@ fn table(report: &Report) -> String {
     if report.rows.is_empty() {
         return "No scenario has a finished run: there is nothing to rank.\n".to_string();
     }
-    let head = ["#", "scenario", "cascade risk", "cascade", "metastable", "recovery", "errors", "p99", "retries", "queue"];
-    let rows: Vec<[String; 10]> = report.rows.iter().take(TOP).map(cells).collect();
-    let under = "share of user requests harmed that never met the fault [95 % interval]; chance of a cascade, of no return by itself; half recovered after; peaks";
-    format!(
-        "The {} worst of {}\n{}  ({under})\n",
-        rows.len(),
-        plural(report.rows.len() as u64, "scenario"),
-        aligned(&head, &rows)
-    )
+    let head =
+        ["#", "scenario", "cascade risk", "harmed", "cascade", "metastable", "recovery", "errors", "p99", "retries", "queue"];
+    let rows: Vec<[String; 11]> = report.rows.iter().take(TOP).map(cells).collect();
+    let under = "  (cascade risk: share of all user requests that are harmed although they never met the fault, with its 95 % interval;\n   \
+                 harmed: with those that met it; cascade, metastable: share of runs; recovery: half of the runs are back by then; the rest are means of peaks)";
+    let title = if rows.len() == report.rows.len() {
+        "The ranking".to_string()
+    } else {
+        format!("The {} worst of {} scenarios", rows.len(), count(report.rows.len() as u64))
+    };
+    format!("{title}\n{}{under}\n", aligned(&head, &rows))
 }
 
-fn cells(row: &Row) -> [String; 10] {
+fn cells(row: &Row) -> [String; 11] {
     let risk = &row.cascade_risk;
     let recovery = row.recovery.median_s.map_or_else(|| format!("> {}", seconds(row.recovery.watched_s)), seconds);
     [
         row.rank.to_string(),
         shorten(&row.id, 44),
         format!("{} [{}..{}]", share(risk.mean), share(risk.low), share(risk.high)),
+        share(row.severity.mean),
         share(row.p_cascade.estimate),
         share(row.p_metastable.estimate),
         recovery,
@@ -192,8 +196,8 @@ fn undecided_ranks(undecided: &[&Finding]) -> Option<String> {
     let (mut now, mut wanted) = (0, 0);
     for finding in undecided {
         if let Finding::RankUndecided { rank, runs, runs_wanted, .. } = finding {
-            let more =
-                runs_wanted.map_or_else(|| "no number of runs may tell".to_string(), |n| format!("about {} runs each", count(n)));
+            let more = runs_wanted
+                .map_or_else(|| "more runs would hardly tell".to_string(), |n| format!("about {} runs each", count(n)));
             pairs.push(format!("{} and {} ({more})", rank, rank + 1));
             (now, wanted) = (now.max(*runs), wanted.max(runs_wanted.unwrap_or(0)));
         }
@@ -207,10 +211,11 @@ pub fn learned(report: &Report) -> Vec<String> {
     report.learned.clone()
 }
 
-fn assumed(report: &Report) -> Vec<String> {
+fn assumed(report: &Report, structural: bool) -> Vec<String> {
     report
         .assumed
         .iter()
+        .filter(|a| a.structural == structural)
         .map(|a| {
             let matters = if a.matters.is_empty() { String::new() } else { format!(" ({})", a.matters) };
             format!("{}: {}{matters}", a.what, list(&a.places, 6))
@@ -226,7 +231,7 @@ pub fn next(report: &Report) -> Vec<String> {
     if let Some(row) = report.rows.first().filter(|row| row.severity.mean > 0.0) {
         lines.push(format!("play the worst run again: {}", words::replay_command(row, folder)));
     }
-    if report.assumed.iter().any(|a| a.what.contains(": ")) {
+    if report.assumed.iter().any(|a| !a.structural) {
         lines.push("write what you know of the assumed numbers into known.yaml (same form as model.yaml) and run again with --with known.yaml".to_string());
     }
     let wanted = report.findings.iter().filter_map(|f| match f {
@@ -322,15 +327,16 @@ mod tests {
         expect![[r#"
             Rehearsed 4 scenarios with 10 seeds each (40 runs, 40,000 user requests) on a model learned from 8,412 traces (81,230 spans, 120 s of traffic): 4 services, 1 topic, 5 edges; 100 requests/s from users into web.
 
-            The 4 worst of 4 scenarios
-              #  scenario           cascade risk  cascade  metastable  recovery  errors       p99  retries  queue
-              1  stock-slow    26 % [23 %..28 %]     80 %        20 %       8 s    50 %  1,500 ms     x2.5     50
-              2  stock-errors     0 % [0 %..0 %]      0 %         0 %    500 ms     0 %      0 ms       x1      0
-              3  control          0 % [0 %..0 %]      0 %         0 %       0 s     0 %      0 ms       x1      0
-              4  mails-stall      0 % [0 %..0 %]      0 %         0 %       0 s     0 %      0 ms       x1      0
-              (share of user requests harmed that never met the fault [95 % interval]; chance of a cascade, of no return by itself; half recovered after; peaks)
+            The ranking
+              #  scenario           cascade risk  harmed  cascade  metastable  recovery  errors       p99  retries  queue
+              1  stock-slow    26 % [23 %..28 %]    36 %     80 %        20 %       8 s    50 %  1,500 ms     x2.5     50
+              2  stock-errors     0 % [0 %..0 %]   4.6 %      0 %         0 %    500 ms     0 %      0 ms       x1      0
+              3  control          0 % [0 %..0 %]     0 %      0 %         0 %       0 s     0 %      0 ms       x1      0
+              4  mails-stall      0 % [0 %..0 %]     0 %      0 %         0 %       0 s     0 %      0 ms       x1      0
+              (cascade risk: share of all user requests that are harmed although they never met the fault, with its 95 % interval;
+               harmed: with those that met it; cascade, metastable: share of runs; recovery: half of the runs are back by then; the rest are means of peaks)
 
-            The worst: When calls from orders to stock take 800 ms longer for 20 s, 26 % of all user requests are harmed although they never met the fault (they fail, or take more than twice the normal p99); with those that did, 36 %. It recovered in 8 of 10 runs, half of them all within 8 s; the others were still bad 70 s after the fault had ended.
+            The worst: When calls from orders to stock take 800 ms longer for 20 s, 26 % of all user requests are harmed although they never met the fault (they fail, or take more than twice the normal p99); with those that did, 36 %. It recovered in 8 of 10 runs (half of all runs within 8 s of the fault's end); the others were still not back after 70 s.
 
             What else to know
               - No return by itself although the fault was gone: stock-slow (2 of 10 runs; 1.4 attempts per call, 500 requests wasted). Retries and work for callers who left can keep such a state alive: try a retry budget, shorter queues, or stopping work when the caller leaves.
@@ -347,7 +353,7 @@ mod tests {
             What was learned
               - payment�[31m is seen in 3 traces only
 
-            What was only assumed (the ranking hangs on it)
+            What the ranking hangs on: choices of structure
               - a full queue refuses at once: web, orders and stock (callers learn of it early; if it really drops silently, they wait for their timeout)
               - work goes on after its caller has left: all 4 services (wasted work can keep an overload alive; if it really stops, recovery is faster)
               - queue without bound: nothing is ever refused: mailer (an outage can leave a backlog that outlives it)
@@ -356,7 +362,6 @@ mod tests {
             What to do next
               - read 'my out/report.html': the same with plots, for people who were not there
               - play the worst run again: foreshock replay fs1-stock-slow-10 --in 'my out'
-              - write what you know of the assumed numbers into known.yaml (same form as model.yaml) and run again with --with known.yaml
         "#]].assert_eq(&summary(&analyse(&input)));
     }
 }

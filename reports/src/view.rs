@@ -29,7 +29,7 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// What was learned from the traces: sentences.
     pub learned: Vec<String>,
-    /// What nobody measured or wrote down, and the ranking hangs on.
+    /// What the ranking hangs on: choices of structure, then numbers that nobody measured or wrote down.
     pub assumed: Vec<Assumption>,
     /// How each judged node fares over all scenarios.
     pub nodes: IndexMap<String, NodeRisk>,
@@ -54,9 +54,11 @@ pub struct System {
     pub learned_from: Option<(u64, u64, f64)>,
 }
 
-/// Something that was assumed: what, its value, and where.
+/// Something that the ranking hangs on: what, its value, and where.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Assumption {
+    /// True for a choice of structure, named whoever made it; false for a number that nobody measured or wrote down.
+    pub structural: bool,
     /// What, with the value that was taken: `queue bound 100 (could be 20 to 500)`.
     pub what: String,
     /// Why it matters, in a few words; empty if plain.

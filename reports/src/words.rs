@@ -100,13 +100,11 @@ pub fn recovery(row: &Row) -> String {
         Some(s) if recovered == runs => {
             format!("It recovered in every run, half of them within {} of the fault's end.", seconds(s))
         }
-        Some(s) => {
-            format!(
-                "It recovered in {recovered} of {runs} runs, half of them all within {}; the others were still bad {} after the fault had ended.",
-                seconds(s),
-                seconds(watched_s)
-            )
-        }
+        Some(s) => format!(
+            "It recovered in {recovered} of {runs} runs (half of all runs within {} of the fault's end); the others were still not back after {}.",
+            seconds(s),
+            seconds(watched_s)
+        ),
         None if recovered == 0 => {
             format!(
                 "It recovered in none of {runs} runs: {} after the fault had ended, users were still not served as before.",
