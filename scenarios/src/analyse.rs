@@ -213,13 +213,15 @@ pub fn analyse(model: &Model) -> Analysis {
     for ((boundary, error), tail) in boundaries.iter_mut().zip(error_anomalies).zip(tail_anomalies) {
         boundary.error_anomaly = error;
         boundary.tail_anomaly = tail;
-        let load = nodes.iter().find(|node| node.name == boundary.edge.to).and_then(|node| node.utilisation);
-        boundary.hotness = hotness(boundary, model.services.len(), load.unwrap_or(0.0));
-        boundary.score = boundary.hotness.score();
     }
-    for node in &mut nodes {
-        let touches = |b: &&Boundary| b.edge.to == node.name || (node.kind == NodeKind::Entry && b.edge.from == node.name);
-        node.score = boundaries.iter().filter(touches).map(|b| b.score).fold(0.0, f64::max);
+    for (boundary, &(from, to)) in boundaries.iter_mut().zip(flow.edges.keys()) {
+        boundary.hotness = hotness(boundary, model.services.len(), nodes[to].utilisation.unwrap_or(0.0));
+        boundary.score = boundary.hotness.score();
+        for end in [from, to] {
+            if end == to || nodes[end].kind == NodeKind::Entry {
+                nodes[end].score = nodes[end].score.max(boundary.score);
+            }
+        }
     }
     boundaries.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.edge.cmp(&b.edge)));
     Analysis { boundaries, nodes }

@@ -2,7 +2,7 @@
 //!
 //! You are here: `scenarios::generate`. Ideas come from `rules`, evidence from `analyse`.
 //! Always true: the same model and options give the same scenarios; ids are unique and follow from the faults; the first N
-//! scenarios of a larger set are the set of N.
+//! scenarios of a larger set are the set of N (up to [`MOST_OF_A_RULE`]).
 //! Not here: what an idea is worth trying for (`rules`).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,7 +50,8 @@ impl Default for GenerateOptions {
 /// whatever the warm-up.
 pub fn generate(model: &Model, analysis: &Analysis, options: &GenerateOptions) -> Vec<Scenario> {
     let context = Context::new(model, analysis);
-    let ideas: Vec<Vec<Named>> = name(rules::RULES.iter().map(|(_, rule)| rule(&context)).collect());
+    let ideas: Vec<Vec<Named>> =
+        name(rules::RULES.iter().map(|(_, rule)| rule(&context)).collect(), options.count.max(MOST_OF_A_RULE));
     let window = Window::of(options);
     let mut pools: Vec<Vec<Choice>> = ideas.iter().map(|ideas| choices(ideas, &window)).collect();
     pools.retain(|pool| !pool.is_empty());
@@ -75,6 +76,9 @@ pub fn generate(model: &Model, analysis: &Analysis, options: &GenerateOptions) -
     }
     chosen
 }
+
+/// In a model of thousands of edges, this many ideas of each rule are looked at.
+const MOST_OF_A_RULE: usize = 1_000;
 
 /// A rule whose best idea is worth less than this share of the best of all lets its turn pass.
 const WORTH_A_TURN: f64 = 0.4;
@@ -108,9 +112,9 @@ impl Named {
     }
 }
 
-/// Gives ids to the ideas of each rule, leaves out what an earlier rule has proposed already, most
-/// worrying first.
-fn name(rules: Vec<Vec<Idea>>) -> Vec<Vec<Named>> {
+/// Gives ids to the ideas of each rule, leaves out what an earlier rule has proposed already, and keeps the `most`
+/// worrying of each, in order.
+fn name(rules: Vec<Vec<Idea>>, most: usize) -> Vec<Vec<Named>> {
     let mut taken: BTreeMap<String, Vec<(Target, FaultKind)>> = BTreeMap::new();
     rules
         .into_iter()
@@ -128,6 +132,7 @@ fn name(rules: Vec<Vec<Idea>>) -> Vec<Vec<Named>> {
                 }
             }
             named.sort_by(|a, b| b.idea.priority.total_cmp(&a.idea.priority).then_with(|| a.id.cmp(&b.id)));
+            named.truncate(most);
             named
         })
         .collect()

@@ -8,6 +8,7 @@ mod determinism;
 mod faults;
 mod metastable;
 mod learn;
+mod peers;
 mod readers;
 mod reports;
 mod scenarios;

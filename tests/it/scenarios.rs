@@ -10,6 +10,7 @@ use models::system::{
 };
 use models::units::Nanos;
 use scenarios::analyse::{Boundary, LinkKind};
+use scenarios::check::check_all;
 use scenarios::fault::{FaultKind, Target};
 use scenarios::scenario::Scenario;
 use scenarios::{Analysis, GenerateOptions, analyse, generate, scenario_hash};
@@ -329,10 +330,7 @@ fn as_many_as_asked_for_all_different() {
         assert_eq!(ids.len(), count, "ids");
         let hashes: BTreeSet<[u8; 4]> = set.iter().map(scenario_hash).collect();
         assert_eq!(hashes.len(), count, "what they do");
-        for scenario in &set {
-            let sound = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-            assert!(!scenario.id.is_empty() && scenario.id.chars().all(sound), "{}", scenario.id);
-        }
+        check_all(&set, &shop()).expect("what is proposed makes sense for the model");
     }
     assert!(suggest(&one_service(), 100).len() == 100, "even one service offers a hundred");
     assert!(suggest(&Model::default(), 10).is_empty());
@@ -412,5 +410,6 @@ fn names_that_no_id_can_hold_still_give_different_ids() {
     let set = suggest(&model, 400);
     let ids: BTreeSet<&str> = set.iter().map(|s| s.id.as_str()).collect();
     assert_eq!(ids.len(), set.len());
+    check_all(&set, &model).expect("ids hold such names in a form that files accept");
     assert!(ids.contains("slow-db_1-x2") && ids.contains("slow-db_1-x2-2"), "{ids:?}");
 }

@@ -65,15 +65,20 @@ pub(crate) struct Context<'a> {
     pub model: &'a Model,
     pub analysis: &'a Analysis,
     nodes: BTreeMap<&'a str, &'a NodeEvidence>,
+    /// Boundaries out of and into each node, hottest first.
+    from: BTreeMap<&'a str, Vec<&'a Boundary>>,
+    into: BTreeMap<&'a str, Vec<&'a Boundary>>,
     /// The entry that brings most to each node.
     entries: BTreeMap<&'a str, &'a NodeEvidence>,
 }
 
 impl<'a> Context<'a> {
     pub fn new(model: &'a Model, analysis: &'a Analysis) -> Context<'a> {
-        let mut callees: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        let mut from: BTreeMap<&str, Vec<&Boundary>> = BTreeMap::new();
+        let mut into: BTreeMap<&str, Vec<&Boundary>> = BTreeMap::new();
         for boundary in &analysis.boundaries {
-            callees.entry(&boundary.edge.from).or_default().push(&boundary.edge.to);
+            from.entry(&boundary.edge.from).or_default().push(boundary);
+            into.entry(&boundary.edge.to).or_default().push(boundary);
         }
         let mut by_rate: Vec<&NodeEvidence> = analysis.nodes.iter().filter(|node| node.kind == NodeKind::Entry).collect();
         by_rate.sort_by(|a, b| b.per_s.total_cmp(&a.per_s));
@@ -83,12 +88,12 @@ impl<'a> Context<'a> {
             while let Some(name) = to_visit.pop() {
                 if !entries.contains_key(name) {
                     entries.insert(name, entry);
-                    to_visit.extend(callees.get(name).into_iter().flatten());
+                    to_visit.extend(from.get(name).into_iter().flatten().map(|b| b.edge.to.as_str()));
                 }
             }
         }
         let nodes = analysis.nodes.iter().map(|node| (node.name.as_str(), node)).collect();
-        Context { model, analysis, nodes, entries }
+        Context { model, analysis, nodes, from, into, entries }
     }
 
     fn node(&self, name: &str) -> Option<&'a NodeEvidence> {
@@ -113,17 +118,23 @@ impl<'a> Context<'a> {
     }
 
     /// Boundaries into a node.
-    fn into(&self, name: &'a str) -> impl Iterator<Item = &'a Boundary> {
-        self.analysis.boundaries.iter().filter(move |b| b.edge.to == name)
+    fn into(&self, name: &str) -> impl Iterator<Item = &'a Boundary> {
+        self.into.get(name).into_iter().flatten().copied()
+    }
+
+    /// Boundaries inside the system out of a node, hottest first.
+    fn inner_from(&self, name: &str) -> impl Iterator<Item = &'a Boundary> {
+        let out = self.from.get(name).into_iter().flatten().copied();
+        out.filter(|b| b.kind != LinkKind::Entry && b.calls_per_s > 0.0)
     }
 
     /// Whether users call it directly: then its failure is theirs, and no surprise.
-    fn is_front(&self, name: &'a str) -> bool {
+    fn is_front(&self, name: &str) -> bool {
         self.into(name).any(|b| b.kind == LinkKind::Entry)
     }
 
     /// The shortest timeout with which somebody waits for a node, and who.
-    fn strictest_caller(&self, name: &'a str) -> Option<(&'a Boundary, Nanos)> {
+    fn strictest_caller(&self, name: &str) -> Option<(&'a Boundary, Nanos)> {
         self.into(name).filter_map(|b| Some((b, b.timeout?))).min_by_key(|(_, timeout)| *timeout)
     }
 }
@@ -207,6 +218,10 @@ fn retry_words(boundary: &Boundary) -> String {
     match boundary.layers.as_slice() {
         [] => "nobody retries it".to_owned(),
         [(layer, tries)] => format!("{layer} tries up to {tries} times"),
+        layers if layers.len() > 4 => {
+            let (last, _) = &layers[layers.len() - 1];
+            format!("up to {} tries multiply through {} layers, {last} the last", boundary.tries_from_entry, layers.len())
+        }
         layers => {
             let product: Vec<String> = layers.iter().map(|(_, tries)| tries.to_string()).collect();
             let names: Vec<String> = layers.iter().map(|(layer, _)| layer.to_string()).collect();
@@ -265,7 +280,7 @@ fn id_part(target: &Target, kind: &FaultKind) -> String {
     }
 }
 
-/// A name as an id can hold it: letters, digits, `_` and `.` stay, all else becomes `_`.
+/// A name as an id can hold it: letters, digits, `_`, `.` and `-` stay, all else becomes `_`; of long names the first 32.
 fn plain(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-') { c } else { '_' }).collect()
+    name.chars().take(32).map(|c| if c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-') { c } else { '_' }).collect()
 }

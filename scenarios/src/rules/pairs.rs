@@ -17,7 +17,7 @@ const PAIRED: usize = 6;
 pub(crate) fn siblings(context: &Context) -> Vec<Idea> {
     let mut ideas = Vec::new();
     for caller in &context.analysis.nodes {
-        let callees: Vec<&Boundary> = context.inner().filter(|b| b.edge.from == caller.name && b.waits).take(PAIRED).collect();
+        let callees: Vec<&Boundary> = context.inner_from(&caller.name).filter(|b| b.waits).take(PAIRED).collect();
         for (i, first) in callees.iter().enumerate() {
             for second in &callees[i + 1..] {
                 let priority = (first.score + second.score) * 0.6;
@@ -57,7 +57,7 @@ pub(crate) fn siblings(context: &Context) -> Vec<Idea> {
 pub(crate) fn chain(context: &Context) -> Vec<Idea> {
     let mut ideas = Vec::new();
     for first in context.inner() {
-        let behind = context.inner().filter(|b| b.edge.from == first.edge.to && b.edge.to != first.edge.from).take(PAIRED);
+        let behind = context.inner_from(&first.edge.to).filter(|b| b.edge.to != first.edge.from).take(PAIRED);
         for second in behind {
             let why = format!(
                 "{} waits {} for {}, which itself waits {} for {}: a delay in front and one behind add up, and tries multiply to {}",

@@ -35,7 +35,7 @@ pub(crate) fn slow_consumer(context: &Context) -> Vec<Idea> {
             let faults = vec![(node(&delivery.edge.to), FaultKind::Slow { factor })];
             ideas.push(Idea::new(level(topic.score.max(delivery.score) * against, rank), faults, why));
         }
-        let behind = std::iter::once(delivery).chain(context.inner().filter(|b| b.edge.from == delivery.edge.to && b.waits));
+        let behind = std::iter::once(delivery).chain(context.inner_from(&delivery.edge.to).filter(|b| b.waits));
         for (rank, late) in behind.enumerate() {
             let add = late.timeout.map_or(Nanos::from_secs(1), |timeout| tidy(timeout.as_secs_f64() * 0.8));
             let held = topic.per_s * late.per_parent * add.as_secs_f64();
@@ -112,7 +112,7 @@ pub(crate) fn late_messages(context: &Context) -> Vec<Idea> {
 fn topics<'a>(context: &Context<'a>) -> impl Iterator<Item = (&'a NodeEvidence, &'a Boundary)> {
     let used = context.analysis.nodes.iter().filter(|node| node.kind == NodeKind::Topic && node.per_s > 0.0);
     used.filter_map(|topic| {
-        let delivery = context.analysis.boundaries.iter().find(|b| b.kind == LinkKind::Delivery && b.edge.from == topic.name);
+        let delivery = context.inner_from(&topic.name).find(|b| b.kind == LinkKind::Delivery);
         Some((topic, delivery?))
     })
 }
