@@ -6,6 +6,8 @@ pub mod error;
 pub mod format;
 pub mod metrics;
 pub mod names;
+pub mod graph;
+pub mod learn;
 pub mod param;
 pub mod rng;
 pub mod system;

@@ -1,0 +1,336 @@
+//! What a person would want to know about what was learned: surprises, caveats, assumptions.
+//!
+//! You are here: `models::learn::findings`. A finding is a variant with its evidence; `Display` words it.
+
+use std::fmt;
+
+use crate::system::EdgeName;
+use crate::units::Nanos;
+
+/// Something worth saying, with its evidence in numbers and a trace that shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Finding {
+    /// A service that only its callers tell of, because most calls to it failed.
+    DeadService {
+        /// The service.
+        service: String,
+        /// Who calls it.
+        callers: Vec<String>,
+        /// Attempts seen.
+        attempts: u64,
+        /// Of these, failed.
+        failed: u64,
+        /// A trace that shows it.
+        trace: Option<u128>,
+    },
+    /// Callees without spans of their own: what their callers waited is taken as their work.
+    Uninstrumented {
+        /// Their names.
+        services: Vec<String>,
+    },
+    /// Users ask one service for several operations: they are one entry.
+    EntryMix {
+        /// The entry.
+        entry: String,
+        /// Operations and their shares.
+        shares: Vec<(String, f64)>,
+    },
+    /// A synchronous call inside an asynchronous flow.
+    SyncInAsync {
+        /// The topic whose messages wait.
+        topic: String,
+        /// The consumer.
+        consumer: String,
+        /// What it waits for.
+        callee: String,
+        /// Share of the consumer's time spent waiting for it.
+        share: f64,
+        /// A trace that shows it.
+        trace: u128,
+    },
+    /// Retries of a call that itself makes many calls.
+    RetryFanOut {
+        /// The retried edge.
+        edge: EdgeName,
+        /// Tries in all.
+        attempts: u32,
+        /// Calls below one try.
+        calls_below: f64,
+    },
+    /// Retries on top of retries along a path.
+    RetriesMultiplied {
+        /// Services along the path.
+        path: Vec<String>,
+        /// Most tries at its end for one request at its start.
+        attempts: u32,
+    },
+    /// Calls that were tried again.
+    Retries {
+        /// The edge.
+        edge: EdgeName,
+        /// Calls tried more than once.
+        retried: u64,
+        /// Of so many.
+        calls: u64,
+        /// Most tries seen.
+        attempts: u32,
+    },
+    /// A cache in front of a store.
+    CacheAside {
+        /// The caller.
+        caller: String,
+        /// The cache.
+        cache: String,
+        /// The store.
+        origin: String,
+        /// Questions.
+        asked: u64,
+        /// Questions that went on to the store.
+        missed: u64,
+    },
+    /// Calls that look like a cache although nothing says that it is one.
+    UndeclaredCache {
+        /// The caller.
+        caller: String,
+        /// What looks like a cache.
+        cache: String,
+        /// What looks like the store behind it.
+        origin: String,
+        /// Questions.
+        asked: u64,
+        /// Questions that went on to the store.
+        missed: u64,
+        /// Of these, stored afterwards.
+        filled: u64,
+    },
+    /// A kind of request seen in under 1 % of an operation's traces.
+    RarePath {
+        /// The operation.
+        operation: String,
+        /// Its calls in order.
+        calls: String,
+        /// Requests seen.
+        seen: u64,
+        /// Of so many.
+        of: u64,
+        /// A trace that shows it.
+        trace: u128,
+    },
+    /// Clients that were never seen to give up: their timeout, if they have one, is longer than anything in the traces.
+    NoTimeoutSeen {
+        /// The edges.
+        edges: Vec<EdgeName>,
+    },
+    /// A caller gave up on answers that came later.
+    GaveUp {
+        /// The edge.
+        edge: EdgeName,
+        /// Attempts that timed out.
+        timeouts: u64,
+        /// Of so many.
+        attempts: u64,
+        /// The timeout learned, if the durations agree.
+        timeout: Option<Nanos>,
+    },
+    /// Attempts that failed for the caller although the callee saw no failure, or nothing: what a model of the callee cannot show.
+    LostOnTheWay {
+        /// The edge.
+        edge: EdgeName,
+        /// Attempts lost.
+        lost: u64,
+        /// Of so many.
+        attempts: u64,
+        /// A trace that shows it.
+        trace: Option<u128>,
+    },
+    /// A service whose requests were seen to wait for a worker.
+    Queueing {
+        /// The service.
+        service: String,
+        /// Workers per replica that explain it.
+        workers: u32,
+        /// What fits about as well.
+        range: [u32; 2],
+    },
+    /// Spans whose parents are missing: fan-out is underestimated.
+    Orphans {
+        /// Spans without their parent.
+        orphans: u64,
+        /// Of so many.
+        spans: u64,
+    },
+    /// Traces of a single span: health checks, or callers and callees that are not traced.
+    OneSpanTraces {
+        /// Such traces.
+        traces: u64,
+        /// Of so many.
+        of: u64,
+    },
+    /// Traces kept with different shares: tail sampling, perhaps, which over-represents what is slow or failed.
+    UnevenSampling {
+        /// Lowest share.
+        lowest: f64,
+        /// Highest share.
+        highest: f64,
+    },
+    /// Too few requests for a rate.
+    RateAssumed {
+        /// The entry.
+        entry: String,
+        /// Requests seen.
+        requests: u64,
+        /// In so many seconds.
+        seconds: f64,
+    },
+    /// A call was left out: with it a request would call itself for ever.
+    EndlessCall {
+        /// The caller.
+        caller: String,
+        /// The call.
+        callee: String,
+    },
+    /// Numbers that traces cannot tell.
+    Assumed {
+        /// Services whose workers are a guess.
+        workers: Vec<String>,
+        /// Services whose queue bound is a guess: all that were not declared.
+        queues: u64,
+        /// Edges whose failure was never seen, so that what it does to the caller is a guess.
+        failures: u64,
+        /// Topics whose bound is a guess.
+        topics: u64,
+    },
+}
+
+fn percent(part: u64, whole: u64) -> f64 {
+    100.0 * part as f64 / whole.max(1) as f64
+}
+
+/// Names in a sentence, at most six of them.
+fn list<T: fmt::Display>(items: &[T]) -> String {
+    const SHOWN: usize = 6;
+    let mut text = items.iter().take(SHOWN).map(T::to_string).collect::<Vec<_>>().join(", ");
+    if items.len() > SHOWN {
+        text.push_str(&format!(" and {} more", items.len() - SHOWN));
+    }
+    text
+}
+
+fn example(trace: Option<u128>) -> String {
+    trace.map_or_else(String::new, |id| format!(" (trace {id:032x})"))
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Finding::DeadService { service, callers, attempts, failed, trace } => write!(
+                f,
+                "{service} has no spans of its own: {failed} of {attempts} calls from {} failed{}",
+                list(callers),
+                example(*trace)
+            ),
+            Finding::Uninstrumented { services } => {
+                write!(f, "no spans of their own, so that their callers' time is taken as their work: {}", list(services))
+            }
+            Finding::EntryMix { entry, shares } => {
+                let shares: Vec<String> = shares.iter().map(|(op, share)| format!("{:.1} % {op}", share * 100.0)).collect();
+                write!(f, "{entry} ask for {} operations, which are paths of one: {}", shares.len(), list(&shares))
+            }
+            Finding::SyncInAsync { topic, consumer, callee, share, trace } => write!(
+                f,
+                "a synchronous call inside an asynchronous flow: {consumer} spends {:.0} % of its time on messages of {topic} waiting for {callee}{}",
+                share * 100.0,
+                example(Some(*trace))
+            ),
+            Finding::RetryFanOut { edge, attempts, calls_below } => {
+                write!(
+                    f,
+                    "a retry chain that fans out: {edge} tries up to {attempts} times, and each try makes {calls_below:.1} calls below it"
+                )
+            }
+            Finding::RetriesMultiplied { path, attempts } => {
+                write!(f, "retries multiply along {}: up to {attempts} tries at its end for one request", path.join(" -> "))
+            }
+            Finding::Retries { edge, retried, calls, attempts } => {
+                write!(f, "{edge}: {retried} of {calls} calls were tried again, {attempts} tries at most")
+            }
+            Finding::CacheAside { caller, cache, origin, asked, missed } => write!(
+                f,
+                "{caller} asks {cache} first: {:.1} % of {asked} questions were hits, the rest went on to {origin}",
+                100.0 - percent(*missed, *asked)
+            ),
+            Finding::UndeclaredCache { caller, cache, origin, asked, missed, filled } => write!(
+                f,
+                "{cache} looks like a cache that nobody declared: {:.1} % of {asked} calls from {caller} sufficed, {missed} went on to {origin} and {filled} of these were stored afterwards",
+                100.0 - percent(*missed, *asked)
+            ),
+            Finding::RarePath { operation, calls, seen, of, trace } => write!(
+                f,
+                "a path seen in {:.2} % of requests ({seen} of {of}) to {operation}: {calls}{}",
+                percent(*seen, *of),
+                example(Some(*trace))
+            ),
+            Finding::NoTimeoutSeen { edges } => {
+                write!(
+                    f,
+                    "no timeout was seen on {} edges, so that their callers wait for ever in the model: {}",
+                    edges.len(),
+                    list(edges)
+                )
+            }
+            Finding::GaveUp { edge, timeouts, attempts, timeout } => {
+                write!(f, "{edge}: {timeouts} of {attempts} attempts timed out")?;
+                timeout.map_or(Ok(()), |t| write!(f, ", at about {t}"))
+            }
+            Finding::LostOnTheWay { edge, lost, attempts, trace } => write!(
+                f,
+                "{edge}: {lost} of {attempts} attempts ({:.1} %) failed for the caller though the callee saw no failure{}",
+                percent(*lost, *attempts),
+                example(*trace)
+            ),
+            Finding::Queueing { service, workers, range: [low, high] } => {
+                write!(
+                    f,
+                    "requests to {service} wait: {workers} workers a replica ({low} to {high}) explain how own time grows with load"
+                )
+            }
+            Finding::Orphans { orphans, spans } => write!(
+                f,
+                "{orphans} of {spans} spans ({:.1} %) name a parent that is not there: the input is cut or sampled, and fan-out is underestimated",
+                percent(*orphans, *spans)
+            ),
+            Finding::OneSpanTraces { traces, of } => write!(
+                f,
+                "{traces} of {of} traces ({:.0} %) are a single span: health checks, or neighbours that are not traced; they count as requests",
+                percent(*traces, *of)
+            ),
+            Finding::UnevenSampling { lowest, highest } => write!(
+                f,
+                "traces were kept with shares from {lowest} to {highest}: if slow or failed ones were preferred, both are over-represented"
+            ),
+            Finding::RateAssumed { entry, requests, seconds } => {
+                write!(f, "{requests} requests in {seconds:.1} s tell no rate: that of {entry} is a guess")
+            }
+            Finding::EndlessCall { caller, callee } => {
+                write!(f, "the call of {caller} to {callee} is left out: with it a request would call itself for ever")
+            }
+            Finding::Assumed { workers, queues, failures, topics } => {
+                f.write_str("assumed, because traces do not tell:")?;
+                let mut parts = Vec::new();
+                if !workers.is_empty() {
+                    parts.push(format!(" workers of {}", list(workers)));
+                }
+                if *queues > 0 {
+                    parts.push(format!(" queue bounds of {queues} services"));
+                }
+                if *failures > 0 {
+                    parts.push(format!(" what a failure does to the caller at {failures} calls"));
+                }
+                if *topics > 0 {
+                    parts.push(format!(" bounds of {topics} topics"));
+                }
+                f.write_str(&parts.join(";"))
+            }
+        }
+    }
+}

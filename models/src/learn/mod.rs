@@ -1,0 +1,123 @@
+//! Learning a model from traces (DESIGN.md section 5).
+//!
+//! You are here: `models::learn`. In order of work: `extract` (spans to requests and attempts), `resolve` (who was called, what is one
+//! call), `paths` and `lookup` (shapes), `load` (workers), `edges`, `topics`, `workload`, `steps`, `build` (the model), `surprises`.
+//! Always true: the same traces give the same model, byte for byte; every reference in it resolves; every number says where it
+//! comes from.
+//! Not here: laying known values over the model (`format::overlay`).
+
+mod build;
+mod edges;
+mod extract;
+mod findings;
+mod load;
+pub(crate) mod log;
+mod lookup;
+pub(crate) mod numbers;
+mod paths;
+mod resolve;
+mod steps;
+mod surprises;
+mod topics;
+mod workload;
+
+use std::collections::BTreeMap;
+
+pub(crate) use self::edges::{EdgeSeen, Node};
+pub use self::findings::Finding;
+use self::log::{Log, Target};
+use crate::error::{InputError, InputErrors};
+use crate::graph::InteractionGraph;
+use crate::system::{EdgeName, Model};
+use crate::trace::TraceSet;
+use crate::units::Nanos;
+
+/// What learning may use besides the traces.
+#[derive(Clone, Debug, Default)]
+pub struct LearnOptions {
+    /// Share of traces that head sampling kept; `None`: what the traces say themselves, else all.
+    pub sampling: Option<f64>,
+    /// Workers per replica of services, where configuration says so: own times are then learned from requests that met a free one.
+    pub known_workers: BTreeMap<String, u32>,
+    /// Services that are caches, with their capacity if it is known.
+    pub known_caches: BTreeMap<String, Option<u32>>,
+    /// Clients' per-try timeouts, where configuration says so.
+    pub known_timeouts: BTreeMap<EdgeName, Nanos>,
+}
+
+/// What traces taught.
+#[derive(Debug)]
+pub struct Lesson {
+    /// The system, ready to run.
+    pub model: Model,
+    /// Services and calls as counted.
+    pub graph: InteractionGraph,
+    /// Surprises, caveats and assumptions; also in words in the model's notes.
+    pub findings: Vec<Finding>,
+}
+
+/// Everything that was inferred, before it becomes a model.
+struct Inferred {
+    log: Log,
+    unawaited: paths::Unawaited,
+    lookups: lookup::Lookups,
+    load: load::Load,
+    edges: BTreeMap<(Node, Node), EdgeSeen>,
+    failures: BTreeMap<(u32, Target), (u64, u64)>,
+    /// Shapes of every operation with requests of its own.
+    shapes: BTreeMap<u32, paths::Shapes>,
+    covered: workload::Covered,
+    entries: Vec<workload::EntrySeen>,
+    entry_names: Vec<String>,
+}
+
+/// Learns a model from traces.
+///
+/// Fails if there is nothing to learn from: no request of any service.
+pub fn learn(traces: &TraceSet, options: &LearnOptions) -> Result<Lesson, InputErrors> {
+    let log = resolve::resolve(extract::extract(&traces.traces, options.sampling));
+    let unawaited = paths::unawaited(&log);
+    let lookups = lookup::find(&log, &unawaited, |name| options.known_caches.contains_key(name));
+    let load = load::load(&log, &options.known_workers);
+    let (mut edges, failures) = edges::edges(&log, &unawaited);
+    let covered = workload::covered(&log);
+    let entries = workload::entries(&log, &covered);
+    if entries.is_empty() {
+        return Err(nothing(traces, &log));
+    }
+    let entry_names = workload::names(&log, &entries);
+    let graph = InteractionGraph::from_log(&log, &mut edges, covered.seconds);
+    let mut by_op: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    for (i, request) in log.requests.iter().enumerate().filter(|(_, r)| r.origin != log::Origin::Fragment) {
+        by_op.entry(request.op).or_default().push(i as u32);
+    }
+    let shapes = by_op.into_iter().map(|(op, requests)| (op, paths::shapes(&log, &requests, &unawaited, &lookups))).collect();
+    let mut inferred = Inferred { log, unawaited, lookups, load, edges, failures, shapes, covered, entries, entry_names };
+    let mut findings = Vec::new();
+    let mut model = build::build(&mut inferred, options, &mut findings);
+    surprises::surprises(&mut inferred, &model, &mut findings);
+    if let Some(learned) = &mut model.learned {
+        learned.notes = findings.iter().map(Finding::to_string).collect();
+    }
+    Ok(Lesson { model, graph, findings })
+}
+
+/// The interaction graph alone.
+pub(crate) fn graph(traces: &TraceSet) -> InteractionGraph {
+    let log = resolve::resolve(extract::extract(&traces.traces, None));
+    let unawaited = paths::unawaited(&log);
+    let (mut edges, _) = edges::edges(&log, &unawaited);
+    InteractionGraph::from_log(&log, &mut edges, workload::covered(&log).seconds)
+}
+
+/// No request in the traces.
+fn nothing(traces: &TraceSet, log: &Log) -> InputErrors {
+    let file = traces.files.first().map_or_else(|| "traces".to_owned(), |f| f.path.clone());
+    InputErrors::from(InputError {
+        file,
+        found: format!("{} spans in {} traces, none of them a request that comes in from outside", log.spans, log.traces.len()),
+        expected: "traces with at least one root or server span".into(),
+        help: "export whole traces, not single spans of them".into(),
+        ..InputError::default()
+    })
+}

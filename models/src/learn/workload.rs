@@ -1,0 +1,141 @@
+//! Who comes in, where, and how often.
+//!
+//! You are here: `models::learn::workload`. Users of one service are one entry, whatever they ask it for: they share a client, and a
+//! surge hits all they ask for. Where they ask for several operations, the entry's operation has all their paths.
+//! Always true: every trace's weight (1 / share kept by sampling) counts, so head sampling is undone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::log::{Log, Origin};
+use super::numbers::interquartile_mean;
+use crate::param::Param;
+
+/// The users of one service.
+#[derive(Debug)]
+pub(crate) struct EntrySeen {
+    pub(crate) service: u32,
+    /// What they ask for, most asked first: (operation, share of the requests).
+    pub(crate) ops: Vec<(u32, f64)>,
+    /// Requests per second.
+    pub(crate) rate: Param<f64>,
+}
+
+/// The time that the traces cover.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Covered {
+    /// Length without the holes between recordings, seconds.
+    pub(crate) seconds: f64,
+    /// Stretches without a hole, nanoseconds.
+    stretches: Vec<(u64, u64)>,
+}
+
+/// A hole is at least this long, and this many times the mean time between traces.
+const LEAST_HOLE_NS: u64 = 10_000_000_000;
+const HOLE_GAPS: u64 = 50;
+/// Traffic above this rate over this time is counted second by second.
+const DENSE_PER_S: f64 = 5.0;
+const DENSE_SECONDS: f64 = 20.0;
+
+/// The observed time: from the first request to the last, without holes (files of several recordings may lie far apart).
+pub(crate) fn covered(log: &Log) -> Covered {
+    let mut starts: BTreeMap<u32, u64> = BTreeMap::new();
+    for request in &log.requests {
+        let start = starts.entry(request.trace).or_insert(request.start);
+        *start = (*start).min(request.start);
+    }
+    let mut starts: Vec<u64> = starts.into_values().collect();
+    starts.sort_unstable();
+    let mut gaps: Vec<u64> = starts.windows(2).map(|w| w[1] - w[0]).collect();
+    let hole = LEAST_HOLE_NS.max(super::numbers::median(&mut gaps).saturating_mul(HOLE_GAPS));
+    let mut stretches: Vec<(u64, u64)> = Vec::new();
+    for start in starts {
+        match stretches.last_mut() {
+            Some((_, end)) if start - *end <= hole => *end = start,
+            _ => stretches.push((start, start)),
+        }
+    }
+    let seconds = stretches.iter().map(|(a, b)| (b - a) as f64 / 1e9).sum();
+    Covered { seconds, stretches }
+}
+
+/// The entries, busiest first.
+pub(crate) fn entries(log: &Log, covered: &Covered) -> Vec<EntrySeen> {
+    let mut origins: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
+    for request in &log.requests {
+        let (orphans, called) = origins.entry(request.op).or_default();
+        *orphans += u64::from(request.origin == Origin::Orphan);
+        *called += u64::from(request.origin == Origin::Called);
+    }
+    let mut arrivals: BTreeMap<u32, Vec<(u64, f64, u32)>> = BTreeMap::new();
+    for request in &log.requests {
+        let (orphans, called) = origins[&request.op];
+        let comes_in = match request.origin {
+            Origin::Root => true,
+            // A caller that is otherwise known lost its span; one that is never seen is outside.
+            Origin::Orphan => orphans > called,
+            // A message that nobody in the traces sent.
+            Origin::Message => request.topic.is_none(),
+            Origin::Called | Origin::Fragment => false,
+        };
+        if comes_in {
+            let weight = log.traces[request.trace as usize].weight;
+            arrivals.entry(log.service_of(request.op)).or_default().push((request.start, weight, request.op));
+        }
+    }
+    let entry = |(service, arrivals): (u32, Vec<(u64, f64, u32)>)| {
+        let mut by_op: BTreeMap<u32, f64> = BTreeMap::new();
+        for (_, weight, op) in &arrivals {
+            *by_op.entry(*op).or_default() += weight;
+        }
+        let total: f64 = by_op.values().sum();
+        let mut ops: Vec<(u32, f64)> = by_op.into_iter().map(|(op, weight)| (op, weight / total)).collect();
+        ops.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        EntrySeen { service, ops, rate: rate(&arrivals, covered) }
+    };
+    let mut entries: Vec<EntrySeen> = arrivals.into_iter().map(entry).collect();
+    entries.sort_by(|a, b| b.rate.value.total_cmp(&a.rate.value).then(a.service.cmp(&b.service)));
+    entries
+}
+
+/// Requests per second. Dense traffic: the interquartile mean of the counts of whole seconds, so that bursts and pauses do not count.
+/// Else number by time. A rate of a few requests in no time to speak of is a guess, and said to be one.
+fn rate(arrivals: &[(u64, f64, u32)], covered: &Covered) -> Param<f64> {
+    let total: f64 = arrivals.iter().map(|(_, weight, _)| weight).sum();
+    let n = arrivals.len() as f64;
+    let mean = total / covered.seconds.max(1.0);
+    if covered.seconds < 1.0 || n < 5.0 {
+        return Param::assumed(mean, [mean / 10.0, mean * 10.0]);
+    }
+    let value = if covered.seconds >= DENSE_SECONDS && mean >= DENSE_PER_S { per_second(arrivals, covered) } else { mean };
+    let half = (1.645 / libm::sqrt(n)).min(0.9);
+    Param::observed(value).with_range([value * (1.0 - half), value * (1.0 + half)])
+}
+
+fn per_second(arrivals: &[(u64, f64, u32)], covered: &Covered) -> f64 {
+    const SECOND: u64 = 1_000_000_000;
+    let mut counts: Vec<f64> = Vec::new();
+    for &(begin, end) in &covered.stretches {
+        let mut seconds = vec![0.0; ((end - begin) / SECOND) as usize];
+        for &(start, weight, _) in arrivals.iter().filter(|(start, _, _)| (begin..=end).contains(start)) {
+            if let Some(count) = seconds.get_mut(((start - begin) / SECOND) as usize) {
+                *count += weight;
+            }
+        }
+        counts.extend(seconds);
+    }
+    interquartile_mean(&mut counts)
+}
+
+/// Names for entries: `users`, or `users-<service>` if they come in at several services; never a name that is taken.
+pub(crate) fn names(log: &Log, entries: &[EntrySeen]) -> Vec<String> {
+    let mut taken: BTreeSet<String> = log.services.keys().map(|s| s.to_string()).collect();
+    taken.extend(log.topics.iter().map(|t| t.name.clone()));
+    let name = |entry: &EntrySeen| {
+        let mut name = if entries.len() == 1 { "users".to_owned() } else { format!("users-{}", log.service_name(entry.service)) };
+        while !taken.insert(name.clone()) {
+            name.push_str("-in");
+        }
+        name
+    };
+    entries.iter().map(name).collect()
+}
