@@ -34,7 +34,9 @@ pub enum Command {
         The same command again resumes an interrupted run and adds only the runs that are missing.")]
     Run(Run),
     /// Traces to a model: services, call paths, service times, retries, each number with where it came from.
-    #[command(after_help = "Examples:\n  foreshock learn traces/ -o model.yaml\n  foreshock learn spans.json.gz --json -o model.yaml")]
+    #[command(
+        after_help = "Examples:\n  foreshock learn traces/ -o model.yaml\n  foreshock learn spans.json.gz --json -o model.yaml"
+    )]
     Learn(Learn),
     /// Shows a model, or what traces say: services, calls, hot spots, surprises, assumptions.
     #[command(after_help = "Examples:\n  foreshock inspect model.yaml\n  foreshock inspect traces/ | less")]

@@ -91,8 +91,13 @@ pub fn looks_like_a_model(path: &Path) -> bool {
     let mut start = Vec::new();
     let read = File::open(path).and_then(|file| file.take(64 * 1024).read_to_end(&mut start));
     let text = String::from_utf8_lossy(&start);
-    let first = text.lines().map(str::trim).find(|line| !matches!(line.chars().next(), None | Some('#' | '%')) && *line != "---" && *line != "{");
-    let key = first.and_then(|line| line.trim_start_matches('{').trim().split(':').next()).map(|key| key.trim_matches(['"', '\'', ' ']));
+    let first = text
+        .lines()
+        .map(str::trim)
+        .find(|line| !matches!(line.chars().next(), None | Some('#' | '%')) && *line != "---" && *line != "{");
+    let key = first
+        .and_then(|line| line.trim_start_matches('{').trim().split(':').next())
+        .map(|key| key.trim_matches(['"', '\'', ' ']));
     read.is_ok() && key.is_some_and(|key| ["version", "workload", "services", "edges", "topics", "learned"].contains(&key))
 }
 
@@ -183,7 +188,8 @@ mod tests {
             fs::write(file, "x").expect("written");
         }
         let found = files_below(folder.path()).expect("files");
-        let names: Vec<_> = found.iter().map(|file| file.strip_prefix(folder.path()).expect("below").to_string_lossy().into_owned()).collect();
+        let names: Vec<_> =
+            found.iter().map(|file| file.strip_prefix(folder.path()).expect("below").to_string_lossy().into_owned()).collect();
         assert_eq!(names, ["a/z.json", "b.json", "c.json"]);
     }
 }

@@ -51,7 +51,8 @@ pub struct Times {
 impl Settings {
     /// True if records made under `other` count as made under `self`: program and times agree (how many scenarios does not matter).
     pub fn agree(&self, other: &Settings) -> bool {
-        let times = |settings: &Settings| settings.batches.iter().map(|t| (t.horizon.clone(), t.warm_up.clone())).collect::<Vec<_>>();
+        let times =
+            |settings: &Settings| settings.batches.iter().map(|t| (t.horizon.clone(), t.warm_up.clone())).collect::<Vec<_>>();
         (self.version, &self.foreshock, times(self)) == (other.version, &other.foreshock, times(other))
     }
 }

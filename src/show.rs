@@ -46,7 +46,9 @@ pub fn explain_panics() {
     let standard = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         standard(info);
-        note("error: this is a bug of foreshock, not of your input: please report it with the message above and the command line");
+        note(
+            "error: this is a bug of foreshock, not of your input: please report it with the message above and the command line",
+        );
     }));
 }
 
@@ -91,7 +93,8 @@ impl Progress {
         *said = Instant::now();
         let (total, seconds) = (self.bar.length().unwrap_or(done), plain.began.elapsed().as_secs_f64());
         let rate = done.saturating_sub(plain.before) as f64 / seconds;
-        let left = if rate > 0.0 { format!(", about {:.0} s left", (total.saturating_sub(done)) as f64 / rate) } else { String::new() };
+        let left =
+            if rate > 0.0 { format!(", about {:.0} s left", (total.saturating_sub(done)) as f64 / rate) } else { String::new() };
         note(format_args!("{done}/{total} {}, {rate:.1}/s{left}", self.what));
     }
 

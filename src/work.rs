@@ -63,7 +63,11 @@ pub fn sweep(dir: &OutputDir, model: &Model, batches: &[Batch], effort: &Effort)
     let before = done.len();
     done.retain(|job, _| jobs.contains(job));
     if before > done.len() {
-        show::note(format_args!("{}: {} runs of other inputs or settings are replaced", dir.path().display(), before - done.len()));
+        show::note(format_args!(
+            "{}: {} runs of other inputs or settings are replaced",
+            dir.path().display(),
+            before - done.len()
+        ));
     }
     if !done.is_empty() {
         show::note(format_args!("{}: {} of {} runs are finished already", dir.path().display(), done.len(), jobs.len()));
@@ -102,7 +106,15 @@ pub fn sweep(dir: &OutputDir, model: &Model, batches: &[Batch], effort: &Effort)
                 ControlFlow::Break(())
             }
         };
-        sim::sweep(&program, &batch.scenarios, &options, &skip, &mut sink, &|p| progress.at(in_batches_before + p.done as u64), stop_flag())?;
+        sim::sweep(
+            &program,
+            &batch.scenarios,
+            &options,
+            &skip,
+            &mut sink,
+            &|p| progress.at(in_batches_before + p.done as u64),
+            stop_flag(),
+        )?;
         in_batches_before += (batch.scenarios.len() * seeds.len()) as u64;
         done.extend(fresh.into_iter().map(|record| ((record.scenario.clone(), record.token.clone()), record)));
         if broken.is_some() || stop_flag().load(Ordering::Relaxed) {
@@ -153,7 +165,9 @@ fn jobs(batches: &[Batch], seeds: &[u64], naming: &Naming) -> Vec<(String, Strin
     let mut jobs = Vec::new();
     for batch in batches {
         for &seed in seeds {
-            jobs.extend(batch.scenarios.iter().map(|scenario| (scenario.id.clone(), naming.token(scenario, batch.horizon, seed))));
+            jobs.extend(
+                batch.scenarios.iter().map(|scenario| (scenario.id.clone(), naming.token(scenario, batch.horizon, seed))),
+            );
         }
     }
     jobs

@@ -36,7 +36,11 @@ pub fn act(args: &Inspect) -> Result<(), Failure> {
 
 fn as_text(model: &Model, analysis: &Analysis) -> String {
     let mut text = head(model);
-    let _ = write!(text, "\nServices, as they answered (~ inferred, ? assumed, * follows from the model, without queueing)\n{}", services(model, analysis));
+    let _ = write!(
+        text,
+        "\nServices, as they answered (~ inferred, ? assumed, * follows from the model, without queueing)\n{}",
+        services(model, analysis)
+    );
     if !model.topics.is_empty() {
         let _ = write!(text, "\nTopics, publish to acknowledgement\n{}", topics(model, analysis));
     }
@@ -70,7 +74,8 @@ fn head(model: &Model) -> String {
     let plural = |n: usize, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
     let mut text = format!("{}, {}; {learned}\n", plural(model.services.len(), "service"), plural(model.topics.len(), "topic"));
     for (name, entry) in &model.workload {
-        text += &format!("  {} come in at {}: {} requests/s\n", plain(name), plain(&entry.to.to_string()), short(entry.rate.value));
+        text +=
+            &format!("  {} come in at {}: {} requests/s\n", plain(name), plain(&entry.to.to_string()), short(entry.rate.value));
     }
     text
 }
@@ -81,7 +86,8 @@ fn services(model: &Model, analysis: &Analysis) -> Table {
     for (name, service) in &model.services {
         let mode = if service.mode == Mode::Async { "async" } else { "blocking" };
         let kind = if service.cache.is_some() { "cache" } else { mode };
-        let mut row = vec![name.clone(), kind.to_owned(), count(&service.replicas), limit(&service.workers), limit(&service.queue)];
+        let mut row =
+            vec![name.clone(), kind.to_owned(), count(&service.replicas), limit(&service.workers), limit(&service.queue)];
         row.extend(numbers(service.observed.as_ref(), analysis.node(name)));
         table.row(row);
     }
@@ -100,7 +106,8 @@ fn topics(model: &Model, analysis: &Analysis) -> Table {
 }
 
 fn edges(model: &Model) -> Table {
-    let head = ["call", ">per request", ">calls", ">attempts", ">failed", ">timed out", ">p50 ms", ">p99 ms", ">timeout", ">tries"];
+    let head =
+        ["call", ">per request", ">calls", ">attempts", ">failed", ">timed out", ">p50 ms", ">p99 ms", ">timeout", ">tries"];
     let mut table = Table::new(&head);
     for (name, edge) in &model.edges {
         let mut row = vec![name.to_string()];
@@ -228,7 +235,13 @@ fn numbers(observed: Option<&Observed>, node: Option<&NodeEvidence>) -> Vec<Stri
         (Some(o), _) => vec![short(o.per_s), percent(o.error_rate), short(o.mean_ms), short(o.p50_ms), short(o.p99_ms)],
         (None, Some(n)) => {
             let starred = |text: String| format!("*{text}");
-            vec![starred(short(n.per_s)), starred(percent(n.error_rate)), "-".to_owned(), starred(short(n.p50_ms)), starred(short(n.p99_ms))]
+            vec![
+                starred(short(n.per_s)),
+                starred(percent(n.error_rate)),
+                "-".to_owned(),
+                starred(short(n.p50_ms)),
+                starred(short(n.p99_ms)),
+            ]
         }
         (None, None) => vec!["-".to_owned(); 5],
     }

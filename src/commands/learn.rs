@@ -13,7 +13,11 @@ use crate::{output, show};
 /// Reads, learns, writes the model, says what was read.
 pub fn act(args: &Learn) -> Result<(), Failure> {
     if args.input.traces.is_empty() {
-        return Err(Failure::refused("learn", "at least one trace file, folder, or - for standard input", "foreshock learn traces/ -o model.yaml"));
+        return Err(Failure::refused(
+            "learn",
+            "at least one trace file, folder, or - for standard input",
+            "foreshock learn traces/ -o model.yaml",
+        ));
     }
     let input = inputs::traces(&args.input.traces, args.input.reading.strict)?;
     let lesson = lesson(&input, &args.input.reading)?;

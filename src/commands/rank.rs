@@ -5,8 +5,8 @@ use scenarios::format::read_scenarios;
 use crate::args::Rank;
 use crate::commands::report::{self, Subject};
 use crate::exit::Failure;
-use crate::output::{self, OutputDir};
 use crate::inputs;
+use crate::output::{self, OutputDir};
 
 /// Reads runs, model and scenarios of a folder and writes its reports anew.
 pub fn act(args: &Rank) -> Result<(), Failure> {

@@ -16,7 +16,10 @@ use crate::{inputs, output, show};
 
 /// Repeats the run and compares its digest with the recorded one; where none is recorded, runs twice and compares these.
 pub fn act(args: &Replay) -> Result<(), Failure> {
-    let token: Token = args.token.parse().map_err(|why| Failure::refused("token", why, "copy it whole from ranking.json, outcomes.csv or the report"))?;
+    let token: Token = args
+        .token
+        .parse()
+        .map_err(|why| Failure::refused("token", why, "copy it whole from ranking.json, outcomes.csv or the report"))?;
     let dir = find(args.dir.as_deref())?;
     let model = inputs::model(&dir.join(output::MODEL))?;
     if model_hash(&write_model(&model)) != token.model {
@@ -27,7 +30,8 @@ pub fn act(args: &Replay) -> Result<(), Failure> {
     let options = RunOptions { seed: token.seed, horizon: token.horizon, warm_up: Nanos::ZERO, ..RunOptions::default() };
     let digest = || Ok::<_, Failure>(Prepared::new(&program, &scenario, &options)?.run().digest());
     let now = digest()?;
-    let recorded = output::finished(&dir).and_then(|(_, records)| records.into_iter().find(|r| r.token == args.token)).map(|r| r.digest);
+    let recorded =
+        output::finished(&dir).and_then(|(_, records)| records.into_iter().find(|r| r.token == args.token)).map(|r| r.digest);
     let (against, expected) = match recorded {
         Some(recorded) => ("the recorded run", recorded),
         None => ("a second run of it", digest()?),
@@ -66,7 +70,10 @@ fn find(named: Option<&Path>) -> Result<PathBuf, Failure> {
 fn scenario(dir: &Path, token: &Token) -> Result<Scenario, Failure> {
     let path = dir.join(output::SCENARIOS);
     let scenarios = read_scenarios(&inputs::name(&path), &inputs::bytes(&path)?)?;
-    scenarios.into_iter().find(|scenario| scenario_hash(scenario) == token.scenario).ok_or_else(|| missing(token, "scenario", &path))
+    scenarios
+        .into_iter()
+        .find(|scenario| scenario_hash(scenario) == token.scenario)
+        .ok_or_else(|| missing(token, "scenario", &path))
 }
 
 /// The token is of another model or scenario than the folder holds.

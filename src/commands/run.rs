@@ -49,7 +49,12 @@ pub fn act(args: &Run) -> Result<(), Failure> {
     proposed.truncate(wanted);
     scenarios.extend(proposed.iter().cloned());
     batches.last_mut().expect("the batch of the added ones").scenarios.extend(proposed);
-    show::note(format_args!("{} scenarios ({given} given, {} proposed) x {} seeds", scenarios.len(), scenarios.len() - given, args.effort.seeds));
+    show::note(format_args!(
+        "{} scenarios ({given} given, {} proposed) x {} seeds",
+        scenarios.len(),
+        scenarios.len() - given,
+        args.effort.seeds
+    ));
 
     dir.write(output::MODEL, |out| out.write_all(write_model(&model).as_bytes()))?;
     dir.write(output::SCENARIOS, |out| out.write_all(write_scenarios(&scenarios).as_bytes()))?;
@@ -69,7 +74,8 @@ fn demo_start(args: &Run) -> Result<Start, Failure> {
     show::note("no traces were named: this is the demo, a small ticket shop that was recorded, and really hurt in twelve ways");
     let (name, bytes) = demo::KNOWN;
     let known = args.input.reading.with.as_deref().map_or_else(|| Ok(read_overlay(name, bytes)?), inputs::overlay)?;
-    let live = args.live.as_deref().map_or_else(|| Ok((demo::OUTCOMES.0.to_owned(), demo::OUTCOMES.1.to_vec())), inputs::named)?;
+    let live =
+        args.live.as_deref().map_or_else(|| Ok((demo::OUTCOMES.0.to_owned(), demo::OUTCOMES.1.to_vec())), inputs::named)?;
     Ok(Start { input: inputs::demo_traces()?, known: Some(known), live: Some(live) })
 }
 

@@ -36,7 +36,11 @@ fn pick(path: &Path, id: Option<&str>, model: &Model) -> Result<Scenario, Failur
     found.ok_or_else(|| {
         let nearest = id.and_then(|id| models::error::nearest(id, ids.iter().map(String::as_str)));
         let expected = format!("one scenario, named by --id: it holds {}", list(&ids));
-        Failure::refused(inputs::name(path), expected, format_args!("add --id {}", nearest.or(ids.first().map(String::as_str)).unwrap_or("ID")))
+        Failure::refused(
+            inputs::name(path),
+            expected,
+            format_args!("add --id {}", nearest.or(ids.first().map(String::as_str)).unwrap_or("ID")),
+        )
     })
 }
 
@@ -53,7 +57,16 @@ fn as_text(result: &RunResult) -> String {
     if result.truncated {
         text += "The run was ended early: it used up its budget of events.\n";
     }
-    let mut calls = Table::new(&["as the caller saw it", ">requests", ">attempts", ">errors", ">error rate", ">mean ms", ">p50 ms", ">p99 ms"]);
+    let mut calls = Table::new(&[
+        "as the caller saw it",
+        ">requests",
+        ">attempts",
+        ">errors",
+        ">error rate",
+        ">mean ms",
+        ">p50 ms",
+        ">p99 ms",
+    ]);
     for (name, c) in result.entries.iter().chain(&result.boundaries) {
         let numbers = [c.error_rate * 100.0, c.mean_ms, c.p50_ms, c.p99_ms];
         let mut row = vec![name.clone(), c.requests.to_string(), c.attempts.to_string(), c.errors.to_string()];
@@ -64,7 +77,13 @@ fn as_text(result: &RunResult) -> String {
     let mut services = Table::new(&["service", ">utilisation", ">mean wait ms", ">mean in system", ">queue peak"]);
     for (name, s) in &result.services {
         let utilisation = format!("{:.1} %", s.utilisation * 100.0);
-        services.row(vec![name.clone(), utilisation, format!("{:.2}", s.mean_wait_ms), format!("{:.2}", s.mean_in_system), s.queue_peak.to_string()]);
+        services.row(vec![
+            name.clone(),
+            utilisation,
+            format!("{:.2}", s.mean_wait_ms),
+            format!("{:.2}", s.mean_in_system),
+            s.queue_peak.to_string(),
+        ]);
     }
     let _ = write!(text, "\n{calls}\n{services}");
     text

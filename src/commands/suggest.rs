@@ -2,10 +2,10 @@
 
 use models::system::Model;
 use models::units::{Nanos, SimTime};
-use scenarios::format::write_scenarios;
-use scenarios::scenario::Scenario;
 use scenarios::analyse::analyse;
+use scenarios::format::write_scenarios;
 use scenarios::generate::{GenerateOptions, generate};
+use scenarios::scenario::Scenario;
 use serde_json::json;
 
 use crate::args::Suggest;
@@ -21,7 +21,8 @@ pub fn act(args: &Suggest) -> Result<(), Failure> {
         output::write_file(path, |out| out.write_all(text.as_bytes()))?;
     }
     if args.json {
-        let list: Vec<_> = scenarios.iter().map(|s| json!({ "id": s.id, "why": s.why, "load": s.load(), "faults": faults(s) })).collect();
+        let list: Vec<_> =
+            scenarios.iter().map(|s| json!({ "id": s.id, "why": s.why, "load": s.load(), "faults": faults(s) })).collect();
         return show::json(&json!({ "scenarios": list }));
     }
     match &args.output {
@@ -38,7 +39,10 @@ pub fn propose(model: &Model, count: usize, horizon: Nanos, warm_up: Nanos) -> R
     if horizon <= latest {
         return Err(Failure::refused(
             "--horizon",
-            format_args!("more than {latest}: proposed faults begin at {} and last {}", defaults.fault_start, defaults.fault_duration),
+            format_args!(
+                "more than {latest}: proposed faults begin at {} and last {}",
+                defaults.fault_start, defaults.fault_duration
+            ),
             "give the system time to recover after the fault: 120s is the default",
         ));
     }

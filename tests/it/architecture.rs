@@ -25,7 +25,8 @@ fn arrows_between_crates_run_one_way_only() {
 
 #[test]
 fn members_open_no_path_and_read_no_clock_or_environment() {
-    let forbidden = ["std::fs", "std::env", "env::var", "File::open", "Instant::now", "SystemTime", "std::net", "println!", "eprintln!"];
+    let forbidden =
+        ["std::fs", "std::env", "env::var", "File::open", "Instant::now", "SystemTime", "std::net", "println!", "eprintln!"];
     for_each_source(|file, lines| {
         for (number, line) in lines {
             let found = forbidden.iter().find(|word| line.contains(**word));

@@ -146,7 +146,14 @@ fn help_names_the_exit_codes_and_every_command_shows_an_example() {
 #[test]
 fn wrong_use_exits_with_2() {
     let place = Place::new(&[("m.yaml", MM1)]);
-    for wrong in ["", "frobnicate", "simulate", "simulate m.yaml --horizon 120", "simulate m.yaml --horizon -5s", "sweep m.yaml x.yaml --seeds 0 -o out"] {
+    for wrong in [
+        "",
+        "frobnicate",
+        "simulate",
+        "simulate m.yaml --horizon 120",
+        "simulate m.yaml --horizon -5s",
+        "sweep m.yaml x.yaml --seeds 0 -o out",
+    ] {
         assert_eq!(place.run(wrong).status.code(), Some(2), "foreshock {wrong}");
     }
     assert!(place.refused("simulate m.yaml --horizon 120").contains("a duration with a unit"));
@@ -188,7 +195,11 @@ fn simulate_shows_the_fault_and_its_course() {
     let hurt = place.json("simulate m.yaml s.yaml --seed 1 --horizon 30s --json --series");
     assert_eq!(healthy["entries"]["users"]["requests"], hurt["entries"]["users"]["requests"], "a fault moves no arrival");
     assert_eq!(healthy["boundaries"]["a->b"]["errors"], 0);
-    assert!(hurt["boundaries"]["a->b"]["errors"].as_u64() > Some(500), "800 ms against a timeout of 200 ms: {}", hurt["boundaries"]);
+    assert!(
+        hurt["boundaries"]["a->b"]["errors"].as_u64() > Some(500),
+        "800 ms against a timeout of 200 ms: {}",
+        hurt["boundaries"]
+    );
     assert_eq!(keys(&hurt["series"]["nodes"]), ["users", "a", "b"]);
     let text = place.fine("simulate m.yaml s.yaml --seed 1 --horizon 30s");
     assert!(text.contains("a->b") && text.contains("digest"), "{text}");
@@ -200,7 +211,8 @@ fn learn_says_what_it_read_file_by_file() {
     let place = Place::new(&[("traces/b.jsonl", &lines), ("traces/notes.txt", "nothing to see")]);
     place.write("traces/a.jsonl.gz", &gzip(span_line(900).as_bytes()));
     let said = place.json("learn traces -o model.yaml --json");
-    let names: Vec<_> = said["files"].as_array().expect("a list").iter().map(|file| file["path"].as_str().expect("text")).collect();
+    let names: Vec<_> =
+        said["files"].as_array().expect("a list").iter().map(|file| file["path"].as_str().expect("text")).collect();
     assert_eq!(names, ["traces/a.jsonl.gz", "traces/b.jsonl"]);
     for file in said["files"].as_array().expect("a list") {
         has_keys(file, &["path", "format", "traces", "spans", "services", "skipped"]);
@@ -213,7 +225,8 @@ fn learn_says_what_it_read_file_by_file() {
 #[test]
 fn traces_come_from_standard_input_too() {
     let place = Place::new(&[]);
-    let mut child = place.command("learn - --json").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the binary starts");
+    let mut child =
+        place.command("learn - --json").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the binary starts");
     let lines: String = (0..50).map(span_line).collect();
     child.stdin.take().expect("piped").write_all(&gzip(lines.as_bytes())).expect("it reads");
     let output = child.wait_with_output().expect("it ends");
@@ -226,7 +239,16 @@ fn a_sweep_writes_every_file_and_its_tokens_replay() {
     let place = Place::new(&[("m.yaml", CHAIN), ("s.yaml", SLOW_B)]);
     let summary = place.fine("sweep m.yaml s.yaml --seeds 3 --horizon 60s -o out");
     assert!(summary.contains("slow-b"), "{summary}");
-    for file in ["model.yaml", "scenarios.yaml", "runs.jsonl", "ranking.json", "ranking.csv", "outcomes.csv", "report.html", "plots/ranking.svg"] {
+    for file in [
+        "model.yaml",
+        "scenarios.yaml",
+        "runs.jsonl",
+        "ranking.json",
+        "ranking.csv",
+        "outcomes.csv",
+        "report.html",
+        "plots/ranking.svg",
+    ] {
         assert!(!place.read(&format!("out/{file}")).is_empty(), "{file} is empty");
     }
     let ranking: Value = serde_json::from_slice(&place.read("out/ranking.json")).expect("JSON");
@@ -234,15 +256,29 @@ fn a_sweep_writes_every_file_and_its_tokens_replay() {
     has_keys(
         row,
         &[
-            "id", "rank", "why", "faults", "cascade_risk", "p_cascade", "p_metastable", "recovery_s", "excess_failed_share", "error_rate", "p99_ms",
-            "retry_amplification", "queue_depth", "breached_services", "token",
+            "id",
+            "rank",
+            "why",
+            "faults",
+            "cascade_risk",
+            "p_cascade",
+            "p_metastable",
+            "recovery_s",
+            "excess_failed_share",
+            "error_rate",
+            "p99_ms",
+            "retry_amplification",
+            "queue_depth",
+            "breached_services",
+            "token",
         ],
     );
     let token = row["token"].as_str().expect("text");
     assert!(place.fine(&format!("replay {token} --in out")).contains("the same as the recorded run"));
     assert!(place.fine(&format!("replay {token}")).contains("the same as"), "the newest folder here is found");
     let schema: Value = serde_json::from_str(&place.fine("schema ranking")).expect("JSON");
-    let errors: Vec<String> = jsonschema::validator_for(&schema).expect("a schema").iter_errors(&ranking).map(|e| e.to_string()).collect();
+    let errors: Vec<String> =
+        jsonschema::validator_for(&schema).expect("a schema").iter_errors(&ranking).map(|e| e.to_string()).collect();
     assert_eq!(errors, Vec::<String>::new());
 }
 
@@ -342,8 +378,12 @@ fn an_unwritable_folder_is_found_out_before_the_work() {
 #[test]
 fn a_closed_pipe_is_no_error() {
     let place = Place::new(&[("m.yaml", CHAIN)]);
-    let mut child =
-        place.command("suggest m.yaml --scenarios 200").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+    let mut child = place
+        .command("suggest m.yaml --scenarios 200")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
     drop(child.stdout.take());
     let output = child.wait_with_output().expect("it ends");
     assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
@@ -385,7 +425,10 @@ fn bad_records_are_skipped_and_listed_and_strict_stops() {
     let whole = gzip((0..2_000).map(span_line).collect::<String>().as_bytes());
     place.write("truncated.jsonl.gz", &whole[..whole.len() / 2]);
     let said = place.json("learn truncated.jsonl.gz --json");
-    assert!(said["traces"].as_u64() > Some(100) && said["skipped"].as_u64() > Some(0), "what came before the cut is kept: {said}");
+    assert!(
+        said["traces"].as_u64() > Some(100) && said["skipped"].as_u64() > Some(0),
+        "what came before the cut is kept: {said}"
+    );
     let text = place.refused("learn truncated.jsonl.gz --strict -o m.yaml");
     assert!(text.contains("truncated.jsonl.gz"), "{text}");
 }
