@@ -28,8 +28,8 @@ pub struct Cli {
 pub enum Command {
     /// Traces to a ranked report in one go; without traces, on the demo data that this program carries.
     #[command(after_help = "Examples:\n  \
-        foreshock run -o out                                  the demo: a small shop, beside what really happened to it\n  \
-        foreshock run traces/ --with known.yaml -o out        your own traces, and what your configuration says\n  \
+        foreshock run -o out                            the demo, beside what really happened\n  \
+        foreshock run traces/ --with known.yaml -o out  your traces and your configuration\n  \
         zcat spans.jsonl.gz | foreshock run - --seeds 50 -o out\n\n\
         The same command again resumes an interrupted run and adds only the runs that are missing.")]
     Run(Run),

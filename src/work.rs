@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use models::format::write_model;
 use models::system::Model;
-use models::units::Nanos;
+use models::units::{Nanos, SimTime};
 use scenarios::record::RunRecord;
 use scenarios::scenario::Scenario;
 use scenarios::token::{Engine, Token, model_hash, scenario_hash};
@@ -46,6 +46,7 @@ pub struct Swept {
 
 /// Runs every scenario of every batch under every seed, but for the runs that the folder already holds.
 pub fn sweep(dir: &OutputDir, model: &Model, batches: &[Batch], effort: &Effort) -> Result<Swept, Failure> {
+    batches.iter().for_each(|batch| note_cut_faults(&batch.scenarios, batch.horizon, batch.warm_up));
     let settings = Settings {
         version: 1,
         foreshock: env!("CARGO_PKG_VERSION").to_owned(),
@@ -135,6 +136,35 @@ pub fn sweep(dir: &OutputDir, model: &Model, batches: &[Batch], effort: &Effort)
         show::note(format_args!("interrupted: {missing} runs are missing; the same command again does only these"));
     }
     Ok(Swept { records, interrupted })
+}
+
+/// Refuses times that leave nothing to measure.
+pub fn check_times(horizon: Nanos, warm_up: Nanos) -> Result<(), Failure> {
+    if warm_up < horizon {
+        return Ok(());
+    }
+    let place = if horizon.is_zero() { "--horizon" } else { "--warmup" };
+    Err(Failure::refused(
+        place,
+        format_args!("a warm-up ({warm_up}) that is shorter than the run ({horizon})"),
+        "what comes before the warm-up's end is left out of the statistics",
+    ))
+}
+
+/// Says which scenarios have faults that the run's times cut short: they are run all the same.
+pub fn note_cut_faults(scenarios: &[Scenario], horizon: Nanos, warm_up: Nanos) {
+    let (end, warm) = (SimTime::ZERO + horizon, SimTime::ZERO + warm_up);
+    for scenario in scenarios {
+        if scenario.clears_at().is_some_and(|clears| clears >= end) {
+            show::note(format_args!(
+                "{}: the run ends at {horizon}, before its faults do; recovery cannot be seen",
+                show::plain(&scenario.id)
+            ));
+        }
+        if scenario.starts_at().is_some_and(|starts| starts < warm) {
+            show::note(format_args!("{}: its faults begin within the warm-up ({warm_up})", show::plain(&scenario.id)));
+        }
+    }
 }
 
 /// What all tokens of a sweep share.

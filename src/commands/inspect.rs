@@ -71,12 +71,8 @@ fn head(model: &Model) -> String {
         || "written by hand".to_owned(),
         |l| format!("learned from {} traces ({} spans, {:.0} s)", l.traces, l.spans, l.seconds),
     );
-    let mut text = format!(
-        "{} services, {} topics, {} kinds of call; {learned}\n",
-        model.services.len(),
-        model.topics.len(),
-        model.edges.len()
-    );
+    let plural = |n: usize, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
+    let mut text = format!("{}, {}; {learned}\n", plural(model.services.len(), "service"), plural(model.topics.len(), "topic"));
     for (name, entry) in &model.workload {
         text +=
             &format!("  {} come in at {}: {} requests/s\n", plain(name), plain(&entry.to.to_string()), short(entry.rate.value));

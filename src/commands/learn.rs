@@ -1,7 +1,7 @@
 //! `learn`: traces to model.
 
 use models::format::{Overlay, write_model};
-use models::learn::{LearnOptions, Lesson, learn};
+use models::learn::{Finding, LearnOptions, Lesson, learn};
 use models::trace::FileNotes;
 use serde_json::{Value, json};
 
@@ -54,6 +54,9 @@ pub fn lesson_with(input: &Input, known: Option<&Overlay>, sampling: Option<f64>
     if let Some(known) = known {
         let contradictions = known.apply(&mut lesson.model);
         let notes = &mut lesson.model.learned.get_or_insert_default().notes;
+        // What was only assumed before the overlay is no longer; where each number comes from stands beside it.
+        let outdated = lesson.findings.iter().filter(|finding| matches!(finding, Finding::Assumed { .. }));
+        outdated.for_each(|finding| notes.retain(|note| *note != finding.to_string()));
         notes.extend(contradictions.iter().map(ToString::to_string));
     }
     Ok(lesson)

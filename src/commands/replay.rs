@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use models::error::{InputError, InputErrors};
 use models::format::write_model;
 use models::units::Nanos;
 use scenarios::format::read_scenarios;
 use scenarios::scenario::Scenario;
-use scenarios::token::{Token, model_hash, scenario_hash};
+use scenarios::token::{Token, TokenError, model_hash, scenario_hash};
 use serde_json::json;
 use sim::{Prepared, Program, RunOptions};
 
@@ -16,10 +17,16 @@ use crate::{inputs, output, show};
 
 /// Repeats the run and compares its digest with the recorded one; where none is recorded, runs twice and compares these.
 pub fn act(args: &Replay) -> Result<(), Failure> {
-    let token: Token = args
-        .token
-        .parse()
-        .map_err(|why| Failure::refused("token", why, "copy it whole from ranking.json, outcomes.csv or the report"))?;
+    let token: Token = args.token.parse().map_err(|wrong: TokenError| {
+        InputErrors::from(InputError {
+            file: "token".to_owned(),
+            place: Some(wrong.part.to_owned()),
+            found: wrong.found,
+            expected: wrong.expected.to_owned(),
+            help: "copy it whole from ranking.json, outcomes.csv or the report".to_owned(),
+            ..InputError::default()
+        })
+    })?;
     let dir = find(args.dir.as_deref())?;
     let model = inputs::model(&dir.join(output::MODEL))?;
     if model_hash(&write_model(&model)) != token.model {

@@ -27,6 +27,7 @@ struct Start {
 
 /// Learns, proposes, runs, reports.
 pub fn act(args: &Run) -> Result<(), Failure> {
+    work::check_times(args.effort.horizon, args.effort.warmup)?;
     let dir = OutputDir::create(&args.output)?;
     let demo = args.input.traces.is_empty();
     let start = if demo { demo_start(args)? } else { own_start(args)? };

@@ -4,18 +4,23 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use models::system::Model;
+use models::units::SimTime;
 use scenarios::scenario::Scenario;
 use sim::{Prepared, Program, RunOptions, RunResult};
 
 use crate::args::Simulate;
 use crate::exit::Failure;
 use crate::show::{self, Table};
-use crate::{clock, inputs};
+use crate::{clock, inputs, work};
 
 /// Runs once and prints what came of it.
 pub fn act(args: &Simulate) -> Result<(), Failure> {
+    work::check_times(args.horizon, args.warmup)?;
     let model = inputs::model(&args.model)?;
     let scenario = args.scenario.as_deref().map_or(Ok(Scenario::default()), |path| pick(path, args.id.as_deref(), &model))?;
+    if scenario.clears_at().is_some_and(|clears| clears >= SimTime::ZERO + args.horizon) {
+        show::note(format_args!("the run ends at {}, before the faults do", args.horizon));
+    }
     let program = Program::compile(&model, args.world)?;
     let options =
         RunOptions { seed: args.seed, horizon: args.horizon, warm_up: args.warmup, series: args.series, ..RunOptions::default() };

@@ -12,6 +12,7 @@ use crate::work::{self, Batch};
 
 /// Runs and reports.
 pub fn act(args: &Sweep) -> Result<(), Failure> {
+    work::check_times(args.effort.horizon, args.effort.warmup)?;
     let dir = OutputDir::create(&args.output)?;
     let model = inputs::model(&args.model)?;
     let scenarios = inputs::scenarios(&args.scenarios, &model)?;

@@ -152,6 +152,7 @@ fn wrong_use_exits_with_2() {
         "simulate",
         "simulate m.yaml --horizon 120",
         "simulate m.yaml --horizon -5s",
+        "simulate m.yaml --horizon 5s --warmup 5s",
         "sweep m.yaml x.yaml --seeds 0 -o out",
     ] {
         assert_eq!(place.run(wrong).status.code(), Some(2), "foreshock {wrong}");
@@ -304,7 +305,7 @@ fn replay_tells_another_digest_from_another_model() {
     let text = place.refused(&format!("replay {token} --in out"));
     assert!(text.contains("the scenario that the token names") && text.contains("scenarios.yaml"), "{text}");
 
-    assert!(place.refused("replay nonsense --in out").contains("not a token"));
+    assert!(place.refused("replay nonsense --in out").contains("copy it whole"));
 }
 
 #[test]
@@ -391,24 +392,98 @@ fn a_closed_pipe_is_no_error() {
 
 #[test]
 fn bad_inputs_are_refused_with_place_and_remedy() {
-    let place = Place::new(&[("m.yaml", CHAIN), ("prose.txt", "It was a dark and stormy night.\n")]);
+    let place = Place::new(&[("m.yaml", CHAIN), ("s.yaml", SLOW_B), ("prose.txt", "It was a dark and stormy night.\n")]);
     let check = |arguments: &str, expected: expect_test::Expect| expected.assert_eq(&place.refused(arguments));
 
-    check("learn prose.txt", expect![[""]]);
+    check(
+        "learn prose.txt",
+        expect![[r#"
+        error: prose.txt
+          found:    text that is not JSON
+          expected: traces: OTLP (JSON or protobuf), Jaeger JSON, or Zipkin JSON; plain, gzip or zstd
+          help:     the collector's file exporter, Jaeger's "Trace JSON" and Zipkin's download button write files that can be read
+    "#]],
+    );
     fs::create_dir(place.path("empty")).expect("created");
-    check("learn empty", expect![[""]]);
-    check("learn nowhere.json", expect![[""]]);
+    check(
+        "learn empty",
+        expect![[r#"
+        error: empty
+          expected: a folder with trace files in it (this one is empty)
+          help:     name a folder or file with OTLP, Jaeger or Zipkin traces, or - for standard input
+    "#]],
+    );
+    check(
+        "learn nowhere.json",
+        expect![[r#"
+        error: nowhere.json
+          found:    No such file or directory (os error 2)
+          expected: a file that can be read
+    "#]],
+    );
 
     place.write("unknown-key.yaml", CHAIN.replace("workers: 4", "wrokers: 4").as_bytes());
-    check("simulate unknown-key.yaml", expect![[""]]);
-
+    check(
+        "simulate unknown-key.yaml",
+        expect![[r#"
+        error: unknown-key.yaml:9: /services/b/wrokers
+          found:    unknown key wrokers
+          expected: one of replicas, workers, queue, discipline, mode, balance, cancel_on_disconnect, cache, operations, observed
+          help:     did you mean workers?
+    "#]],
+    );
     place.write("unknown-service.yaml", SLOW_B.replace("a->b", "a->bb").as_bytes());
-    check("simulate m.yaml unknown-service.yaml", expect![[""]]);
-
+    check(
+        "simulate m.yaml unknown-service.yaml",
+        expect![[r#"
+        error: unknown-service.yaml:3: /scenarios/0/faults/0/target
+          found:    a->bb
+          expected: an edge that the model has
+          help:     did you mean a->b?
+    "#]],
+    );
     place.write("negative.yaml", SLOW_B.replace("8s", "-8s").as_bytes());
-    check("simulate m.yaml negative.yaml", expect![[""]]);
-
-    check("replay fs1-00000000-00000000-w0-s1-h120s-k", expect![[""]]);
+    check(
+        "simulate m.yaml negative.yaml",
+        expect![[r#"
+        error: negative.yaml:3: /scenarios/0/faults/0/duration
+          found:    -8s
+          expected: a duration that is not negative
+    "#]],
+    );
+    check(
+        "replay fs1-00000000-00000000-w0-s1-h120s-k",
+        expect![[r#"
+        error: replay
+          expected: an output folder here, with model.yaml, scenarios.yaml and runs.jsonl
+          help:     name the folder that run or sweep wrote: --in DIR
+    "#]],
+    );
+    check(
+        "replay nonsense",
+        expect![[r#"
+        error: token: the version
+          found:    nonsense
+          expected: fs1, the only one this build reads
+          help:     copy it whole from ranking.json, outcomes.csv or the report
+    "#]],
+    );
+    check(
+        "sweep m.yaml s.yaml --horizon 5s -o out",
+        expect![[r#"
+        error: --warmup
+          expected: a warm-up (10s) that is shorter than the run (5s)
+          help:     what comes before the warm-up's end is left out of the statistics
+    "#]],
+    );
+    check(
+        "rank m.yaml",
+        expect![[r#"
+        error: m.yaml
+          expected: a folder with runs.jsonl and settings.json of this version
+          help:     name a folder that foreshock run or foreshock sweep wrote
+    "#]],
+    );
 }
 
 #[test]
