@@ -167,8 +167,18 @@ fn fault_view(fault: &Fault) -> FaultView {
 /// A fault's magnitude as scenario files write it.
 fn magnitude(kind: &FaultKind) -> Map<String, Value> {
     let value = match kind {
-        FaultKind::Latency { add, jitter } | FaultKind::Delay { add, jitter } if jitter.is_zero() => json!({ "add": add }),
-        FaultKind::Latency { add, jitter } | FaultKind::Delay { add, jitter } => json!({ "add": add, "jitter": jitter }),
+        FaultKind::Latency { add, jitter, delivers_abandoned } => {
+            let mut map = Map::from_iter([("add".to_string(), json!(add))]);
+            if !jitter.is_zero() {
+                map.insert("jitter".to_string(), json!(jitter));
+            }
+            if *delivers_abandoned {
+                map.insert("delivers_abandoned".to_string(), json!(true));
+            }
+            return map;
+        }
+        FaultKind::Delay { add, jitter } if jitter.is_zero() => json!({ "add": add }),
+        FaultKind::Delay { add, jitter } => json!({ "add": add, "jitter": jitter }),
         FaultKind::ConnectionDrop { probability } | FaultKind::Errors { probability } => json!({ "probability": probability }),
         FaultKind::AggressiveRetries { attempts, backoff } => json!({ "attempts": attempts, "backoff": backoff }),
         FaultKind::Slow { factor } | FaultKind::Surge { factor } => json!({ "factor": factor }),

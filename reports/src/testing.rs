@@ -126,10 +126,7 @@ pub(crate) fn rehearsal() -> (Model, Vec<Scenario>, Vec<RunRecord>) {
         scenario(
             "stock-slow",
             "orders -> stock: three tries, p99 <5 ms> & \"no budget\"",
-            vec![strike(
-                FaultKind::Latency { add: Nanos::from_millis(800), jitter: Nanos::ZERO },
-                Target::Edge(EdgeName::new("orders", "stock")),
-            )],
+            vec![strike(FaultKind::latency(Nanos::from_millis(800)), Target::Edge(EdgeName::new("orders", "stock")))],
         ),
     ];
     let mut records = Vec::new();

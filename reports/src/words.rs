@@ -13,7 +13,7 @@ use crate::view::{Recovery, Row};
 pub fn fault(fault: &Fault) -> String {
     let target = &fault.target;
     let what = match &fault.kind {
-        FaultKind::Latency { add, jitter } => format!("{} take {} longer", calls(target), amount(*add, *jitter)),
+        FaultKind::Latency { add, jitter, .. } => format!("{} take {} longer", calls(target), amount(*add, *jitter)),
         FaultKind::ConnectionDrop { probability } => format!("{} of {} are reset", share(*probability), calls(target)),
         FaultKind::BlackHole => format!("{} vanish without an error", calls(target)),
         FaultKind::AggressiveRetries { attempts, backoff } => {

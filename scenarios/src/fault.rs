@@ -55,6 +55,9 @@ pub enum FaultKind {
         add: Nanos,
         /// Upper end of a uniform addition.
         jitter: Nanos,
+        /// Whether a request whose caller has given up while it was held still reaches its service. `false`: what holds it (a proxy: Envoy,
+        /// Istio, Toxiproxy) lets it go with its connection. `true`: it is already on the wire (netem, a slow link).
+        delivers_abandoned: bool,
     },
     /// `connection_drop` on an edge: each request is reset at once with this probability.
     ConnectionDrop {
@@ -116,6 +119,11 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
+    /// `latency` without jitter, by a proxy.
+    pub fn latency(add: Nanos) -> Self {
+        FaultKind::Latency { add, jitter: Nanos::ZERO, delivers_abandoned: false }
+    }
+
     /// The name that files use.
     pub fn name(&self) -> &'static str {
         match self {

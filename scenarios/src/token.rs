@@ -133,9 +133,10 @@ pub fn scenario_hash(scenario: &Scenario) -> [u8; 4] {
 /// All of a fault's magnitude as text, bit for bit.
 fn canonical_magnitude(kind: &FaultKind) -> String {
     match *kind {
-        FaultKind::Latency { add, jitter } | FaultKind::Delay { add, jitter } => {
-            format!("{} {}", add.as_nanos(), jitter.as_nanos())
+        FaultKind::Latency { add, jitter, delivers_abandoned } => {
+            format!("{} {} {delivers_abandoned}", add.as_nanos(), jitter.as_nanos())
         }
+        FaultKind::Delay { add, jitter } => format!("{} {}", add.as_nanos(), jitter.as_nanos()),
         FaultKind::ConnectionDrop { probability } | FaultKind::Errors { probability } => {
             format!("{:016x}", probability.to_bits())
         }

@@ -69,7 +69,7 @@ fn the_models_and_scenarios_of_the_specification_are_accepted_as_written() {
     assert_eq!(model.services["s"].workers, Param::declared(Limit::Of(1)));
     assert_eq!(model.services["s"].queue, Param::declared(Limit::Unlimited));
     let scenarios = read_scenarios("slow-b.yaml", SLOW_B.as_bytes()).expect("slow-b");
-    assert_eq!(scenarios[0].faults[0].kind, FaultKind::Latency { add: Nanos::from_millis(800), jitter: Nanos::ZERO });
+    assert_eq!(scenarios[0].faults[0].kind, FaultKind::latency(Nanos::from_millis(800)));
     assert_eq!(scenarios[0].load, Some(1.0));
 }
 

@@ -60,8 +60,8 @@ fn record(scenario: &str, seed: u64, vs_baseline: LiveMeasures) -> RunRecord {
 fn every_fault() -> Vec<Scenario> {
     let (ms, edge, node) = (Nanos::from_millis, Target::Edge(EdgeName::new("users", "s")), Target::Node("s".into()));
     let kinds = [
-        (FaultKind::Latency { add: ms(800), jitter: Nanos::ZERO }, &edge),
-        (FaultKind::Latency { add: ms(100), jitter: ms(50) }, &edge),
+        (FaultKind::latency(ms(800)), &edge),
+        (FaultKind::Latency { add: ms(100), jitter: ms(50), delivers_abandoned: true }, &edge),
         (FaultKind::ConnectionDrop { probability: 0.2 }, &edge),
         (FaultKind::BlackHole, &edge),
         (FaultKind::AggressiveRetries { attempts: 8, backoff: ms(10) }, &edge),

@@ -19,7 +19,7 @@ pub struct Magnitude {
 
 /// Every kind of fault and its magnitude.
 pub const MAGNITUDES: &[Magnitude] = &[
-    magnitude("latency", &["add", "jitter"], &[]),
+    magnitude("latency", &["add", "jitter", "delivers_abandoned"], &[]),
     magnitude("connection_drop", &["probability"], &[("prob", "probability")]),
     magnitude("black_hole", &[], &[]),
     magnitude("retries", &["attempts", "backoff"], &[("max_attempts", "attempts")]),
@@ -68,8 +68,9 @@ pub(super) fn kind(fault: &Fields<'_>, m: &mut Mistakes) -> Option<FaultKind> {
     let mut magnitude = Reading { fault, name, given, m };
     match name {
         "latency" => {
+            let delivers_abandoned = magnitude.or("delivers_abandoned", false, Cursor::boolean);
             let (add, jitter) = magnitude.add_and_jitter()?;
-            Some(FaultKind::Latency { add, jitter })
+            Some(FaultKind::Latency { add, jitter, delivers_abandoned: delivers_abandoned? })
         }
         "connection_drop" => {
             Some(FaultKind::ConnectionDrop { probability: magnitude.need("probability", "0.2", Cursor::share)? })
@@ -169,9 +170,11 @@ pub(super) fn write_magnitude(kind: &FaultKind) -> Vec<(String, Yaml)> {
     let time = |t: &Nanos| Some(Yaml::bare(t));
     let time_unless_0 = |t: &Nanos| (!t.is_zero()).then(|| Yaml::bare(t));
     match kind {
-        FaultKind::Latency { add, jitter } | FaultKind::Delay { add, jitter } => {
+        FaultKind::Latency { add, jitter, delivers_abandoned } => {
             entries.extend([("add", time(add)), ("jitter", time_unless_0(jitter))]);
+            entries.push(("delivers_abandoned", delivers_abandoned.then(|| Yaml::bare(true))));
         }
+        FaultKind::Delay { add, jitter } => entries.extend([("add", time(add)), ("jitter", time_unless_0(jitter))]),
         FaultKind::ConnectionDrop { probability } | FaultKind::Errors { probability } => {
             entries.push(("probability", Some(Yaml::bare(probability))));
         }

@@ -15,7 +15,8 @@ fn nanos() -> impl Strategy<Value = Nanos> {
 fn kind() -> impl Strategy<Value = FaultKind> {
     let share = || 0.0..=1.0;
     prop_oneof![
-        (nanos(), prop_oneof![Just(Nanos::ZERO), nanos()]).prop_map(|(add, jitter)| FaultKind::Latency { add, jitter }),
+        (nanos(), prop_oneof![Just(Nanos::ZERO), nanos()], any::<bool>())
+            .prop_map(|(add, jitter, delivers_abandoned)| FaultKind::Latency { add, jitter, delivers_abandoned }),
         share().prop_map(|probability| FaultKind::ConnectionDrop { probability }),
         Just(FaultKind::BlackHole),
         (1u32..1000, nanos()).prop_map(|(attempts, backoff)| FaultKind::AggressiveRetries { attempts, backoff }),

@@ -26,11 +26,7 @@ pub(crate) fn slow_dependency(context: &Context) -> Vec<Idea> {
                 None => format!("it waits without a timeout: {add} more and {}", held(context, b, seconds)),
             };
             let why = format!("{}; {what}; {}", traffic_words(b), retry_words(b));
-            ideas.push(Idea::new(
-                level(b.score * against, rank),
-                vec![(edge(b), FaultKind::Latency { add, jitter: Nanos::ZERO })],
-                why,
-            ));
+            ideas.push(Idea::new(level(b.score * against, rank), vec![(edge(b), FaultKind::latency(add))], why));
         }
     }
     ideas

@@ -156,7 +156,7 @@ fn inside(context: &Context, b: &Boundary) -> (Target, FaultKind) {
 
 /// Trouble on the way: half the timeout is gone before the callee hears of it.
 fn between(b: &Boundary) -> (Target, FaultKind) {
-    (edge(b), FaultKind::Latency { add: half_the_timeout(b), jitter: Nanos::ZERO })
+    (edge(b), FaultKind::latency(half_the_timeout(b)))
 }
 
 fn half_the_timeout(b: &Boundary) -> Nanos {

@@ -238,7 +238,7 @@ pub(crate) fn slow_cache(context: &Context) -> Vec<Idea> {
         let Some(timeout) = used.question.timeout else { continue };
         let add = tidy(timeout.as_secs_f64() * 1.3);
         let why = format!("{}; {add} more passes its timeout of {timeout}, so a full cache counts as empty", used.words());
-        let faults = vec![(edge(used.question), FaultKind::Latency { add, jitter: Nanos::ZERO })];
+        let faults = vec![(edge(used.question), FaultKind::latency(add))];
         ideas.push(Idea::new(used.question.score.max(used.store.score) * used.against(), faults, why));
     }
     ideas

@@ -49,7 +49,7 @@ pub(crate) fn slow_consumer(context: &Context) -> Vec<Idea> {
                 filling(topic),
             );
             let share = topic.workers.map_or(0.0, |deliveries| held / deliveries.max(1.0));
-            let faults = vec![(edge(late), FaultKind::Latency { add, jitter: Nanos::ZERO })];
+            let faults = vec![(edge(late), FaultKind::latency(add))];
             ideas.push(Idea::new(level(topic.score.max(late.score) * (0.5 + 0.6 * share.min(1.0)), rank), faults, why));
         }
     }
@@ -102,7 +102,7 @@ pub(crate) fn late_messages(context: &Context) -> Vec<Idea> {
             traffic_words(b),
             number(b.calls_per_s * 2.0)
         );
-        let fault = FaultKind::Latency { add: Nanos::from_secs(2), jitter: Nanos::from_secs(2) };
+        let fault = FaultKind::Latency { add: Nanos::from_secs(2), jitter: Nanos::from_secs(2), delivers_abandoned: false };
         ideas.push(Idea::new(b.score, vec![(edge(b), fault)], why));
     }
     ideas

@@ -249,7 +249,8 @@ impl State {
             }
         }
         self.recorder.attempt(e, edge.inner, again);
-        let mut transit = edge.latency;
+        let mut held = 0;
+        let mut held_until = 0;
         let mut lost = false;
         let effect = &self.effects.edges[e as usize];
         if effect.active {
@@ -258,9 +259,12 @@ impl State {
                 self.connection_error(p, c);
                 return;
             }
-            transit += effect.add;
+            held = effect.add;
             for &(fault, jitter) in &effect.jitters {
-                transit += below(key.draw(Purpose::Fault, fault * 4), jitter);
+                held += below(key.draw(Purpose::Fault, fault * 4), jitter);
+            }
+            if !effect.delivers_abandoned {
+                held_until = self.now + held;
             }
             lost = effect.black_hole;
         }
@@ -284,7 +288,7 @@ impl State {
             line,
             event: 0,
             arrived: self.now,
-            waits_since: 0,
+            waits_since: held_until,
             call: c,
             request: call.request,
             step,
@@ -307,6 +311,7 @@ impl State {
             failed: false,
         });
         self.calls[c].exec = x;
+        let transit = held + edge.latency;
         if transit == 0 {
             self.request_arrives(p, x);
         } else {
@@ -378,7 +383,9 @@ impl State {
         let exec = &mut self.execs[x];
         exec.call = NONE;
         exec.abandoned = true;
-        if exec.op != NONE && p.services[exec.service as usize].cancel {
+        if exec.phase == Phase::InTransit && self.now < exec.waits_since {
+            self.free_exec(x); // whatever holds it sees the connection close and lets it go
+        } else if exec.op != NONE && p.services[exec.service as usize].cancel {
             self.cancel(p, x);
         }
     }

@@ -146,6 +146,8 @@ pub(super) struct EdgeEffect {
     pub(super) active: bool,
     pub(super) black_hole: bool,
     pub(super) add: u64,
+    /// A request that is held and loses its caller arrives all the same.
+    pub(super) delivers_abandoned: bool,
     /// (fault, upper end).
     pub(super) jitters: Vec<(u32, u64)>,
     pub(super) drops: Vec<(u32, Chance)>,
@@ -298,8 +300,9 @@ impl State {
         for (number, kind) in self.on(plan, move |places| matches!(places, Places::Edges(edges) if edges.contains(&e))) {
             effect.active = true;
             match *kind {
-                FaultKind::Latency { add, jitter } => {
+                FaultKind::Latency { add, jitter, delivers_abandoned } => {
                     effect.add += add.as_nanos();
+                    effect.delivers_abandoned |= delivers_abandoned;
                     if jitter > Nanos::ZERO {
                         effect.jitters.push((number, jitter.as_nanos()));
                     }

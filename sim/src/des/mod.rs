@@ -43,7 +43,7 @@ pub(crate) struct Exec {
     /// Sequence number of the event it waits for.
     event: u64,
     arrived: u64,
-    /// When it began to wait for a worker.
+    /// When it began to wait for a worker; in transit, until when a fault holds it back where it can still be let go.
     waits_since: u64,
     /// The call that waits for it; `NONE` once the caller has given up.
     call: u32,
