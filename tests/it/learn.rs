@@ -155,7 +155,10 @@ fn hotrod_retries_are_retries_and_its_pool_runs_three_at_a_time() {
     assert_eq!((seen.calls, seen.attempts, seen.errors), (11, 14, 3));
     assert_eq!(edge.retry.as_ref().map(|r| r.attempts.value), Some(2));
     let (_, dispatch) = lesson.model.services["frontend"].operations.first().expect("it was asked");
-    let branches = dispatch.paths[0].steps.iter().find_map(|s| if let Step::Parallel { branches, .. } = s { Some(branches.len()) } else { None });
+    let branches = dispatch.paths[0]
+        .steps
+        .iter()
+        .find_map(|s| if let Step::Parallel { branches, .. } = s { Some(branches.len()) } else { None });
     assert_eq!(branches, Some(3));
 }
 
@@ -163,7 +166,8 @@ fn hotrod_retries_are_retries_and_its_pool_runs_three_at_a_time() {
 fn a_masked_timeout_is_a_timeout() {
     let Some(file) = shared("data/traces/otlp-json/otel-demo-timeout-masked.json") else { return };
     let lesson = lesson_of(&file, &LearnOptions::default());
-    let timeout = lesson.model.edges[&models::system::EdgeName::new("frontend-proxy", "frontend")].timeout.expect("the proxy gave up");
+    let timeout =
+        lesson.model.edges[&models::system::EdgeName::new("frontend-proxy", "frontend")].timeout.expect("the proxy gave up");
     assert_eq!(timeout.value.as_secs_f64().round(), 15.0);
 }
 
@@ -171,7 +175,8 @@ fn a_masked_timeout_is_a_timeout() {
 fn every_trace_file_gives_a_model_that_makes_sense() {
     for folder in ["otlp-json", "otlp-protobuf", "jaeger-json", "zipkin-json"] {
         let Some(folder) = shared(&format!("data/traces/{folder}")) else { return };
-        let mut files: Vec<_> = std::fs::read_dir(&folder).expect("a folder that is there lists").flatten().map(|f| f.path()).collect();
+        let mut files: Vec<_> =
+            std::fs::read_dir(&folder).expect("a folder that is there lists").flatten().map(|f| f.path()).collect();
         files.sort();
         for file in files.iter().filter(|f| !f.ends_with("dependencies-large.json.gz")) {
             let lesson = lesson_of(file, &LearnOptions::default());

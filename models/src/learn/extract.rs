@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use super::log::{Log, Origin, Request, TraceSeen};
+use super::recordings::Recordings;
 use crate::trace::{Failure, Kind, PeerKind, Span, Status, Trace};
 
 /// A try or a message before its callee is known.
@@ -51,7 +52,8 @@ pub(crate) struct Extracted {
 }
 
 /// Reads all traces. `sampling`: the share of traces that was kept, where the traces do not say themselves.
-pub(crate) fn extract(traces: &[Trace], sampling: Option<f64>) -> Extracted {
+/// `recordings` sets traces of separate recordings apart in time.
+pub(crate) fn extract(traces: &[Trace], recordings: &Recordings, sampling: Option<f64>) -> Extracted {
     let mut out = Extracted::default();
     for trace in traces {
         let share = trace.spans.iter().find_map(|s| s.sampled_share).filter(|&s| s > 0.0 && s <= 1.0);
@@ -59,7 +61,7 @@ pub(crate) fn extract(traces: &[Trace], sampling: Option<f64>) -> Extracted {
         out.log.traces.push(TraceSeen { id: trace.id, weight, share, spans: trace.spans.len() as u32 });
         out.log.spans += trace.spans.len() as u64;
         out.log.orphans += trace.orphan.iter().filter(|&&o| o).count() as u64;
-        Walk::new(trace).run(&mut out);
+        Walk::new(trace, recordings.shift_ns(trace)).run(&mut out);
     }
     out
 }
@@ -79,6 +81,8 @@ enum Role {
 /// One trace on its way through.
 struct Walk<'a> {
     trace: &'a Trace,
+    /// Added to all its times, in nanoseconds.
+    shift: u64,
     /// Children of span i: `children[first[i]..first[i + 1]]`, in order of start.
     first: Vec<u32>,
     children: Vec<u32>,
@@ -86,7 +90,7 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(trace: &'a Trace) -> Self {
+    fn new(trace: &'a Trace, shift: u64) -> Self {
         let n = trace.spans.len();
         let mut first = vec![0_u32; n + 1];
         for parent in trace.parent.iter().flatten() {
@@ -103,7 +107,7 @@ impl<'a> Walk<'a> {
                 next[*p as usize] += 1;
             }
         }
-        Walk { trace, first, children, roles: vec![Role::Inner; n] }
+        Walk { trace, shift, first, children, roles: vec![Role::Inner; n] }
     }
 
     fn span(&self, i: u32) -> &'a Span {
@@ -186,8 +190,8 @@ impl<'a> Walk<'a> {
             instance,
             trace: log.traces.len() as u32 - 1,
             origin,
-            start: span.start_ns,
-            end: span.start_ns + span.duration_ns,
+            start: span.start_ns + self.shift,
+            end: span.start_ns + self.shift + span.duration_ns,
             failed: span.status == Status::Error,
             calls: 0..0,
             topic: None,
@@ -285,8 +289,8 @@ impl<'a> Walk<'a> {
         let span = self.span(i);
         Raw {
             caller,
-            start: span.start_ns,
-            end: span.start_ns + span.duration_ns,
+            start: span.start_ns + self.shift,
+            end: span.start_ns + self.shift + span.duration_ns,
             failed: span.status == Status::Error,
             failure: span.failure,
             resend: span.resend,

@@ -173,6 +173,20 @@ pub enum Finding {
         /// Highest share.
         highest: f64,
     },
+    /// Files overlap in time, but requests of each wait for those of their own file alone.
+    SeparateRecordings {
+        /// The files.
+        files: Vec<String>,
+        /// t value of how durations rise with the requests in progress of the same file,
+        own: f64,
+        /// and of the other files.
+        other: f64,
+    },
+    /// Files overlap in time and share no trace, and nothing tells whether they are one recording.
+    OverlappingFiles {
+        /// The files.
+        files: Vec<String>,
+    },
     /// Too few requests for a rate.
     RateAssumed {
         /// The entry.
@@ -307,6 +321,18 @@ impl fmt::Display for Finding {
             Finding::UnevenSampling { lowest, highest } => write!(
                 f,
                 "traces were kept with shares from {lowest} to {highest}: if slow or failed ones were preferred, both are over-represented"
+            ),
+            Finding::SeparateRecordings { files, own, other } => write!(
+                f,
+                "{} overlap in time but are separate recordings: requests wait for those of their own file (t = {own:.1}), not for those of \
+                 the others (t = {other:.1}); each counts as traffic of its own time",
+                list(files)
+            ),
+            Finding::OverlappingFiles { files } => write!(
+                f,
+                "{} overlap in time and share no trace: taken as parts of one recording, so that their rates add up; if they are not, \
+                 learn from one of them",
+                list(files)
             ),
             Finding::RateAssumed { entry, requests, seconds } => {
                 write!(f, "{requests} requests in {seconds:.1} s tell no rate: that of {entry} is a guess")

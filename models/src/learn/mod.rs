@@ -1,6 +1,6 @@
 //! Learning a model from traces (DESIGN.md section 5).
 //!
-//! You are here: `models::learn`. In order of work: `extract` (spans to requests and attempts), `resolve` (who was called, what is one
+//! You are here: `models::learn`. In order of work: `recordings` (which files belong together), `extract` (spans to requests and attempts), `resolve` (who was called, what is one
 //! call), `paths` and `lookup` (shapes), `load` (workers), `edges`, `topics`, `workload`, `steps`, `build` (the model), `surprises`.
 //! Always true: the same traces give the same model, byte for byte; every reference in it resolves; every number says where it
 //! comes from.
@@ -16,6 +16,7 @@ pub(crate) mod log;
 mod lookup;
 pub(crate) mod numbers;
 mod paths;
+mod recordings;
 mod resolve;
 mod steps;
 mod surprises;
@@ -78,7 +79,8 @@ struct Inferred {
 ///
 /// Fails if there is nothing to learn from: no request of any service.
 pub fn learn(traces: &TraceSet, options: &LearnOptions) -> Result<Lesson, InputErrors> {
-    let log = resolve::resolve(extract::extract(&traces.traces, options.sampling));
+    let recordings = recordings::Recordings::of(&traces.traces);
+    let log = resolve::resolve(extract::extract(&traces.traces, &recordings, options.sampling));
     let unawaited = paths::unawaited(&log);
     let lookups = lookup::find(&log, &unawaited, |name| options.known_caches.contains_key(name));
     let load = load::load(&log, &options.known_workers);
@@ -96,7 +98,7 @@ pub fn learn(traces: &TraceSet, options: &LearnOptions) -> Result<Lesson, InputE
     }
     let shapes = by_op.into_iter().map(|(op, requests)| (op, paths::shapes(&log, &requests, &unawaited, &lookups))).collect();
     let mut inferred = Inferred { log, unawaited, lookups, load, edges, failures, shapes, covered, entries, entry_names };
-    let mut findings = Vec::new();
+    let mut findings: Vec<Finding> = recordings.finding(&traces.files).into_iter().collect();
     let mut model = build::build(&mut inferred, options, &mut findings);
     surprises::surprises(&mut inferred, &model, &mut findings);
     if let Some(learned) = &mut model.learned {
@@ -107,7 +109,8 @@ pub fn learn(traces: &TraceSet, options: &LearnOptions) -> Result<Lesson, InputE
 
 /// The interaction graph alone.
 pub(crate) fn graph(traces: &TraceSet) -> InteractionGraph {
-    let log = resolve::resolve(extract::extract(&traces.traces, None));
+    let recordings = recordings::Recordings::of(&traces.traces);
+    let log = resolve::resolve(extract::extract(&traces.traces, &recordings, None));
     let unawaited = paths::unawaited(&log);
     let (mut edges, _) = edges::edges(&log, &unawaited);
     InteractionGraph::from_log(&log, &mut edges, workload::covered(&log).seconds)

@@ -65,6 +65,8 @@ pub enum Failure {
 /// One span. Times are nanoseconds since the Unix epoch; ids are as in OpenTelemetry, zero-padded on the left.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Span {
+    /// Which input it was read from: the number of its file.
+    pub input: u32,
     /// 128-bit trace id.
     pub trace_id: u128,
     /// 64-bit span id; two spans of a trace may share one (Zipkin's shared spans).

@@ -202,6 +202,8 @@ impl Reader {
         if self.names.cut > 0 {
             mended.insert("a name longer than 4096 bytes was cut", std::mem::take(&mut self.names.cut));
         }
+        let input = self.files.len() as u32;
+        self.spans[first_span..].iter_mut().for_each(|span| span.input = input);
         let spans = &self.spans[first_span..];
         self.files.push(FileNotes {
             path: name.to_owned(),
