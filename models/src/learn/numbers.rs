@@ -53,7 +53,8 @@ pub(crate) fn wilson(hits: u64, n: u64) -> [f64; 2] {
     let centre = p + z2 / (2.0 * n);
     let half = Z90 * libm::sqrt(p * (1.0 - p) / n + z2 / (4.0 * n * n));
     let scale = 1.0 + z2 / n;
-    [((centre - half) / scale).max(0.0), ((centre + half) / scale).min(1.0)]
+    // At 0 and 1 rounding would leave the share itself outside.
+    [((centre - half) / scale).clamp(0.0, p), ((centre + half) / scale).clamp(p, 1.0)]
 }
 
 /// Percent points of the tables that are written: dense at both ends, where queues and timeouts are decided.
