@@ -222,8 +222,6 @@ fn timeouts_are_where_failed_clients_pile_up_and_servers_go_on() {
     assert!((250..251).contains(&(timeout.value.as_nanos() / 1_000_000)), "{timeout:?}");
     assert_eq!(timeout.source, Source::Inferred);
     assert_eq!(lesson.model.services["b"].operations["do b"].error_rate, None, "b answered, though too late");
-    let unseen = Story::default();
-    drop(unseen);
     assert!(
         !lesson
             .findings
@@ -312,7 +310,7 @@ fn a_topic_ties_its_producer_to_its_consumer_and_counts_redeliveries() {
     let topic = &lesson.model.topics["mails"];
     assert_eq!(topic.consumer.to_string(), "mailer.process");
     assert_eq!(topic.redelivery_delay.value, Nanos::from_millis(300));
-    assert!(matches!(steps(&lesson, "shop", "buy").last(), Some(Step::Publish(p)) if p.to == "mails"));
+    assert!(steps(&lesson, "shop", "buy").iter().any(|s| matches!(s, Step::Publish(p) if p.to == "mails")));
     assert_eq!(lesson.model.workload.len(), 1, "a consumer is no entry");
     assert!(lesson.findings.iter().any(|f| matches!(f, Finding::SyncInAsync { callee, .. } if callee == "smtp")));
     assert!(lesson.graph.edge("shop", "mails").is_some() && lesson.graph.edge("mails", "mailer").is_some());

@@ -120,7 +120,9 @@ fn rate(arrivals: &[(u64, f64, u32)], covered: &Covered) -> Param<f64> {
     if covered.seconds < 1.0 || n < 5.0 {
         return Param::assumed(mean, [mean / 10.0, mean * 10.0]);
     }
-    let value = if covered.seconds >= DENSE_SECONDS && mean >= DENSE_PER_S { per_second(arrivals, covered) } else { mean };
+    // What was kept decides: a thinned stream has many empty seconds.
+    let dense = covered.seconds >= DENSE_SECONDS && n / covered.seconds >= DENSE_PER_S;
+    let value = if dense { per_second(arrivals, covered) } else { mean };
     let half = (1.645 / libm::sqrt(n)).min(0.9);
     Param::observed(value).with_range([value * (1.0 - half), value * (1.0 + half)])
 }
