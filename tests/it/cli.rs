@@ -196,11 +196,8 @@ fn simulate_shows_the_fault_and_its_course() {
     let hurt = place.json("simulate m.yaml s.yaml --seed 1 --horizon 30s --json --series");
     assert_eq!(healthy["entries"]["users"]["requests"], hurt["entries"]["users"]["requests"], "a fault moves no arrival");
     assert_eq!(healthy["boundaries"]["a->b"]["errors"], 0);
-    assert!(
-        hurt["boundaries"]["a->b"]["errors"].as_u64() > Some(500),
-        "800 ms against a timeout of 200 ms: {}",
-        hurt["boundaries"]
-    );
+    // 800 ms against a timeout of 200 ms: for 8 s no call succeeds, and 16 blocked workers make 25 calls/s.
+    assert!(hurt["boundaries"]["a->b"]["errors"].as_u64() > Some(150), "{}", hurt["boundaries"]);
     assert_eq!(keys(&hurt["series"]["nodes"]), ["users", "a", "b"]);
     let text = place.fine("simulate m.yaml s.yaml --seed 1 --horizon 30s");
     assert!(text.contains("a->b") && text.contains("digest"), "{text}");

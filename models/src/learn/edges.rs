@@ -70,10 +70,13 @@ pub(crate) struct EdgeSeen {
     pub(crate) example: Option<u128>,
 }
 
+/// Per (operation, target): how often the call failed, and how often its caller did then.
+pub(crate) type Failures = BTreeMap<(u32, Target), (u64, u64)>;
+
 /// Every edge of the log, and per (operation, target) how often a call's failure became its caller's.
-pub(crate) fn edges(log: &Log, unawaited: &Unawaited) -> (BTreeMap<(Node, Node), EdgeSeen>, BTreeMap<(u32, Target), (u64, u64)>) {
+pub(crate) fn edges(log: &Log, unawaited: &Unawaited) -> (BTreeMap<(Node, Node), EdgeSeen>, Failures) {
     let mut edges: BTreeMap<(Node, Node), EdgeSeen> = BTreeMap::new();
-    let mut failures: BTreeMap<(u32, Target), (u64, u64)> = BTreeMap::new();
+    let mut failures = Failures::new();
     let mut requests: BTreeMap<u32, u64> = BTreeMap::new();
     for request in &log.requests {
         let service = log.service_of(request.op);
