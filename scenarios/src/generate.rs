@@ -2,7 +2,7 @@
 //!
 //! You are here: `scenarios::generate`. Ideas come from `rules`, evidence from `analyse`.
 //! Always true: the same model and options give the same scenarios; ids are unique and follow from the faults; the first N
-//! scenarios of a larger set are the set of N (up to [`MOST_OF_A_RULE`]).
+//! scenarios of a larger set are the set of N (up to `MOST_OF_A_RULE`).
 //! Not here: what an idea is worth trying for (`rules`).
 
 use std::collections::{BTreeMap, BTreeSet};
