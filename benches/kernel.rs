@@ -75,17 +75,20 @@ fn twenty() -> Model {
     ))
 }
 
-fn scenarios(count: usize) -> Vec<Scenario> {
+/// Mixed faults on services that are called: slow by 3 and by 8, down for 5 s, 20 ms further away.
+fn scenarios(model: &Model, count: usize) -> Vec<Scenario> {
     let faults = [
-        ("slow", "s{}", "magnitude: { factor: 3 }"),
-        ("slow", "s{}", "magnitude: { factor: 8 }"),
-        ("crash", "s{}", ""),
-        ("latency", "*->s{}", "magnitude: { add: 20ms }"),
+        ("slow", "magnitude: { factor: 3 }"),
+        ("slow", "magnitude: { factor: 8 }"),
+        ("crash", ""),
+        ("latency", "magnitude: { add: 20ms }"),
     ];
+    let called: Vec<_> = model.edges.keys().filter(|edge| edge.from != "users").collect();
     let text: String = (0..count)
         .map(|i| {
-            let (kind, target, magnitude) = faults[i % faults.len()];
-            let target = target.replace("{}", &(1 + i % 19).to_string());
+            let (kind, magnitude) = faults[i % faults.len()];
+            let edge = called[i % called.len()];
+            let target = if kind == "latency" { edge.to_string() } else { edge.to.clone() };
             let comma = if magnitude.is_empty() { "" } else { ", " };
             let duration = if kind == "crash" { 5 } else { 20 };
             format!(
@@ -98,7 +101,8 @@ fn scenarios(count: usize) -> Vec<Scenario> {
 }
 
 fn graph_20(c: &mut Criterion) {
-    let program = Program::compile(&twenty(), 0).expect("it compiles");
+    let model = twenty();
+    let program = Program::compile(&model, 0).expect("it compiles");
     let storm = scenarios::format::read_scenarios(
         "bench",
         b"version: 1\nscenarios:\n  - { id: storm, faults: [ { kind: slow, target: s1, start: 10s, duration: 110s, magnitude: { factor: 30 } } ] }",
@@ -111,7 +115,7 @@ fn graph_20(c: &mut Criterion) {
         group.throughput(Throughput::Elements(run().result().events));
         group.bench_function(BenchmarkId::new("events", name), |b| b.iter(|| black_box(run())));
     }
-    let mixed = scenarios(64);
+    let mixed = scenarios(&model, 64);
     group.throughput(Throughput::Elements(64));
     group.sample_size(10);
     for threads in [1, 2] {

@@ -71,5 +71,6 @@ fn digests_are_pinned() {
         slow-b 2 b2ec5afee7879e73 43735
         drop 2 731c17d0fd10b71b 25244
         crash 2 1851e99b9e0c9d6f 50614
-        control 2 cccf8a9e72585fcb 16647"#]].assert_eq(&table.join("\n"));
+        control 2 cccf8a9e72585fcb 16647"#]]
+    .assert_eq(&table.join("\n"));
 }

@@ -197,3 +197,47 @@ fn the_shop_of_eighty_thousand_spans_keeps_its_leaves_and_its_retries() {
     }
     assert!(lesson.findings.iter().any(|f| matches!(f, Finding::DeadService { service, .. } if service == "ButtercupPayments")));
 }
+
+/// Two recordings of one system may cover the same minute; files of one recording may too. Physics tells them apart.
+#[test]
+fn files_that_overlap_in_time_are_one_recording_or_two() {
+    let (Some(calm), Some(bursts)) =
+        (shared("data/demo/baseline.otlp.json.gz"), shared("data/demo/baseline-bursts.otlp.json.gz"))
+    else {
+        return;
+    };
+    let learned = |inputs: &[(&str, Vec<u8>)]| {
+        let mut reader = Reader::new(ReadOptions::default());
+        for (name, bytes) in inputs {
+            reader.read(name, bytes.as_slice()).unwrap_or_else(|errors| panic!("{errors}"));
+        }
+        learn(&reader.finish(), &LearnOptions::default()).expect("it teaches")
+    };
+    let open = |path| std::fs::read(path).expect("readable");
+    let two = learned(&[("calm", open(calm)), ("bursts", open(bursts.clone()))]);
+    let rate = two.model.workload["users"].rate.value;
+    assert!((rate / 70.0 - 1.0).abs() < 0.03, "each recording at 70/s, not both at once: {rate}");
+    assert!(two.findings.iter().any(|f| matches!(f, Finding::SeparateRecordings { .. })), "{:?}", two.findings);
+
+    // One recording whose traces were spread over two files by a bit of their ids.
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(open(bursts).as_slice()), &mut text).expect("gzip");
+    let whole: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let half = |bit: u32| {
+        let mut half = whole.clone();
+        for resource in half["resourceSpans"].as_array_mut().expect("resources") {
+            for scope in resource["scopeSpans"].as_array_mut().expect("scopes") {
+                let spans = scope["spans"].as_array_mut().expect("spans");
+                spans.retain(|span| {
+                    let id = span["links"][0]["traceId"].as_str().or(span["traceId"].as_str()).expect("an id");
+                    u32::from_str_radix(&id[..8], 16).expect("hex") % 2 == bit
+                });
+            }
+        }
+        half.to_string().into_bytes()
+    };
+    let one = learned(&[("even", half(0)), ("odd", half(1))]);
+    let rate = one.model.workload["users"].rate.value;
+    assert!((rate / 70.0 - 1.0).abs() < 0.05, "their rates add up: {rate}");
+    assert!(one.findings.iter().any(|f| matches!(f, Finding::OverlappingFiles { .. })), "{:?}", one.findings);
+}
