@@ -10,7 +10,7 @@ use std::sync::Arc;
 use petgraph::graph::{DiGraph, NodeIndex};
 
 use crate::learn::log::{Log, Target};
-use crate::learn::{EdgeSeen, Node, numbers};
+use crate::learn::{Edges, Node, numbers};
 use crate::system::{Observed, ObservedEdge};
 use crate::trace::{PeerKind, TraceSet};
 
@@ -79,7 +79,7 @@ impl InteractionGraph {
         self.graph.find_edge(self.node(from)?, self.node(to)?).map(|e| &self.graph[e])
     }
 
-    pub(crate) fn from_log(log: &Log, edges: &mut BTreeMap<(Node, Node), EdgeSeen>, seconds: f64) -> Self {
+    pub(crate) fn from_log(log: &Log, edges: &mut Edges, seconds: f64) -> Self {
         let mut seen: BTreeMap<Node, (Vec<u64>, u64, f64)> = BTreeMap::new();
         for request in &log.requests {
             let (durations, failed, weight) = seen.entry(Node::Service(log.service_of(request.op))).or_default();

@@ -198,6 +198,7 @@ pub struct CallPath {
 }
 
 /// One step of a path.
+#[expect(clippy::large_enum_variant, reason = "a model has few steps, and they live as long as it does")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// Own work: needs a worker.

@@ -238,7 +238,7 @@ fn a_scenario_that_does_not_fit_is_refused() {
         ("kind: latency, target: back->front, magnitude: { add: 1ms }", "back->front"),
     ] {
         let text = format!("  - {{ id: it, faults: [ {{ {fault}, start: 10s, duration: 10s }} ] }}");
-        let error = sim::Prepared::new(&program, &scenarios(&text)[0], &sim::RunOptions::default()).err().expect("refused");
+        let error = sim::Prepared::new(&program, &scenarios(&text)[0], &sim::RunOptions::default()).expect_err("refused");
         assert!(error.to_string().contains(word), "{error}");
     }
 }

@@ -561,7 +561,8 @@ fn a_trace_may_be_spread_over_inputs_and_comes_out_the_same_in_any_order() {
     assert_eq!((set.assembly.roots, set.assembly.orphans), (1, 1));
     assert_eq!(set.traces[1].orphan, [true]);
     let other = assembled([3, 2, 1, 0]);
-    assert_eq!(all_spans(&set), all_spans(&other));
+    let whatever_file = |set| all_spans(set).into_iter().map(|s| Span { input: 0, ..s.clone() }).collect::<Vec<_>>();
+    assert_eq!(whatever_file(&set), whatever_file(&other));
     assert_eq!(set.assembly, other.assembly);
 }
 

@@ -70,10 +70,15 @@ pub(crate) struct EdgeSeen {
     pub(crate) example: Option<u128>,
 }
 
+/// Edges by their ends.
+pub(crate) type Edges = BTreeMap<(Node, Node), EdgeSeen>;
+/// Per (operation, target): calls that failed for good, and those of them whose caller failed.
+pub(crate) type Failures = BTreeMap<(u32, Target), (u64, u64)>;
+
 /// Every edge of the log, and per (operation, target) how often a call's failure became its caller's.
-pub(crate) fn edges(log: &Log, unawaited: &Unawaited) -> (BTreeMap<(Node, Node), EdgeSeen>, BTreeMap<(u32, Target), (u64, u64)>) {
-    let mut edges: BTreeMap<(Node, Node), EdgeSeen> = BTreeMap::new();
-    let mut failures: BTreeMap<(u32, Target), (u64, u64)> = BTreeMap::new();
+pub(crate) fn edges(log: &Log, unawaited: &Unawaited) -> (Edges, Failures) {
+    let mut edges = Edges::new();
+    let mut failures = Failures::new();
     let mut requests: BTreeMap<u32, u64> = BTreeMap::new();
     for request in &log.requests {
         let service = log.service_of(request.op);

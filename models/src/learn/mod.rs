@@ -27,9 +27,10 @@ mod workload;
 
 use std::collections::BTreeMap;
 
-pub(crate) use self::edges::{EdgeSeen, Node};
+use self::edges::Failures;
+pub(crate) use self::edges::{Edges, Node};
 pub use self::findings::Finding;
-use self::log::{Log, Target};
+use self::log::Log;
 use crate::error::{InputError, InputErrors};
 use crate::graph::InteractionGraph;
 use crate::system::{EdgeName, Model};
@@ -66,8 +67,8 @@ struct Inferred {
     unawaited: paths::Unawaited,
     lookups: lookup::Lookups,
     load: load::Load,
-    edges: BTreeMap<(Node, Node), EdgeSeen>,
-    failures: BTreeMap<(u32, Target), (u64, u64)>,
+    edges: Edges,
+    failures: Failures,
     /// Shapes of every operation with requests of its own.
     shapes: BTreeMap<u32, paths::Shapes>,
     covered: workload::Covered,

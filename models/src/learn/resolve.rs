@@ -160,17 +160,20 @@ impl Topics {
     }
 }
 
+/// A call as its client's span names it: caller, peer, operation.
+type ClientCall = (u32, Option<Arc<str>>, Arc<str>);
+
 /// What callers' names for callees turned out to mean where the callee left a span.
 struct Names {
     services: BTreeMap<Arc<str>, u32>,
-    ops: BTreeMap<(u32, Option<Arc<str>>, Arc<str>), u32>,
+    ops: BTreeMap<ClientCall, u32>,
     busiest_op: BTreeMap<u32, u32>,
 }
 
 impl Names {
     fn learn(log: &Log, raw: &[Raw]) -> Names {
         let mut services: BTreeMap<Arc<str>, BTreeMap<u32, u64>> = BTreeMap::new();
-        let mut ops: BTreeMap<(u32, Option<Arc<str>>, Arc<str>), BTreeMap<u32, u64>> = BTreeMap::new();
+        let mut ops: BTreeMap<ClientCall, BTreeMap<u32, u64>> = BTreeMap::new();
         let mut by_service: BTreeMap<u32, BTreeMap<u32, u64>> = BTreeMap::new();
         for r in raw.iter().filter(|r| r.client && r.message.is_none()) {
             let Some(&server) = r.servers.first() else { continue };

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use super::edges::Failures;
 use super::log::{Log, Target};
 use super::lookup::LookupSeen;
 use super::numbers::{median, wilson, work};
@@ -19,8 +20,7 @@ use crate::units::Nanos;
 pub(crate) struct Steps<'a> {
     pub(crate) log: &'a Log,
     pub(crate) quiet: &'a [bool],
-    /// Per (operation, target): calls that failed for good, and those of them whose caller failed.
-    pub(crate) failures: &'a BTreeMap<(u32, Target), (u64, u64)>,
+    pub(crate) failures: &'a Failures,
 }
 
 /// Samples below which a path borrows its operation's own time.

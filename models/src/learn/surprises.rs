@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::edges::Node;
+use super::edges::{EdgeSeen, Node};
 use super::log::{Origin, Request, Target};
 use super::paths::Item;
 use super::{Finding, Inferred};
@@ -89,7 +89,7 @@ fn edges(inferred: &Inferred, model: &Model, findings: &mut Vec<Finding>) {
     }
 }
 
-fn most_tries(edge: &super::EdgeSeen) -> u32 {
+fn most_tries(edge: &EdgeSeen) -> u32 {
     edge.tries_failed.keys().chain(edge.tries_ok.keys()).copied().max().unwrap_or(1)
 }
 

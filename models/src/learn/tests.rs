@@ -21,7 +21,9 @@ impl Story {
         self
     }
 
+    #[expect(clippy::too_many_arguments, reason = "a story reads best with a span a line")]
     /// A span of the current trace; times in microseconds, each trace a second after the one before. Returns its id.
+    #[expect(clippy::too_many_arguments, reason = "they are the fields of a span, in the order of a table")]
     fn span(&mut self, parent: u64, service: &str, kind: &str, name: &str, start: u64, length: u64, more: &str) -> u64 {
         self.last += 1;
         let (trace, id, start) = (self.trace, self.last, 1_700_000_000_000_000 + self.trace * 1_000_000 + start);

@@ -1,7 +1,6 @@
 //! Rules about services: what happens inside one.
 
 use models::system::{Lookup, Operation, Step};
-use models::units::Nanos;
 
 use super::{Context, Idea, edge, level, load_words, node, number, percent, retry_words, tidy, time, tries_words};
 use crate::analyse::{Boundary, NodeEvidence};

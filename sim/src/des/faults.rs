@@ -217,7 +217,7 @@ impl State {
 
     pub(super) fn fault_edge(&mut self, p: &Tables, slot: u32) {
         let plan = Arc::clone(self.effects.plan.as_ref().expect("fault events come from a plan"));
-        let (number, begins) = ((slot / 2) as usize, slot % 2 == 0);
+        let (number, begins) = ((slot / 2) as usize, slot.is_multiple_of(2));
         let fault = &plan.faults[number];
         self.note(Mark::FaultEdge, slot, Key(0));
         self.effects.on[number] = begins;
