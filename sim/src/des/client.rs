@@ -343,12 +343,11 @@ impl State {
         if self.effects.edges[e as usize].black_hole {
             return; // it was on its way when the bytes began to vanish
         }
-        let (reply, call) = (call.reply, *call);
-        match reply {
+        match call.reply {
             Some(cause) => self.try_failed(p, c, cause),
             None => {
-                self.calls[c].timeout = 0;
-                self.breaker_hears(p, &call, false);
+                call.timeout = 0;
+                self.breaker_hears(p, c, false);
                 self.call_succeeded(p, c);
             }
         }
@@ -390,7 +389,9 @@ impl State {
         }
     }
 
-    fn breaker_hears(&mut self, p: &Tables, call: &CallState, failed: bool) {
+    #[inline]
+    fn breaker_hears(&mut self, p: &Tables, c: u32, failed: bool) {
+        let call = &self.calls[c];
         let edge = &p.edges[p.sites[call.site as usize].edge as usize];
         if let Some(policy) = &edge.breaker {
             let breaker = self.clients[call.client as usize].breaker.as_mut().expect("made with its policy");
@@ -407,7 +408,7 @@ impl State {
         let edge = &p.edges[e as usize];
         self.recorder.attempt_failed(e, cause);
         if cause != Cause::BreakerOpen {
-            self.breaker_hears(p, &call, true);
+            self.breaker_hears(p, c, true);
         }
         let forced = self.effects.edges[e as usize].retries;
         let attempts = forced.map_or(edge.attempts, |(attempts, _)| attempts);
@@ -568,6 +569,7 @@ impl State {
     }
 
     /// A request that ends, or goes on, lets go of the calls it no longer waits for.
+    #[inline]
     pub(super) fn abandon_open_calls(&mut self, p: &Tables, x: u32) {
         loop {
             let c = self.execs[x].first_call;

@@ -30,6 +30,8 @@ use slab::Slab;
 pub(crate) use faults::FaultPlan;
 pub(crate) use recorder::{BUCKET_NS, FAILED, NO_P99, Recorder, UNFINISHED, WIDE_BUCKETS, WINDOW_BUCKETS};
 
+/// How many events may pass before a run looks whether it is to end early.
+const LOOK_EVERY: u64 = 256;
 /// Marks the numbers of requests that a surge added.
 pub(crate) const SURGE: u32 = 1 << 31;
 
@@ -120,8 +122,6 @@ struct Stream {
     until: u64,
     surge: bool,
     next_key: Key,
-    /// Sequence number of the arrival it waits for.
-    event: u64,
 }
 
 /// Everything that changes while a run goes on.
@@ -221,6 +221,7 @@ impl State {
 
     /// Runs to `end` (exclusive), or until `budget` events have been handled in all; true if the budget ended it.
     pub(crate) fn run_until(&mut self, p: &Tables, end: u64, budget: u64) -> bool {
+        let mut next_look = budget.min(self.events + LOOK_EVERY);
         while let Some(event) = self.queue.pop_before(end) {
             self.handle(p, event);
             while let Some((exec, generation)) = self.ready.pop_front() {
@@ -231,18 +232,24 @@ impl State {
             while let Some(topic) = self.woken.pop() {
                 self.deliver(p, topic);
             }
-            if self.events >= budget
-                || self.queue.scheduled() >= queue::MAX_SEQUENCE - 1024
-                || self.execs.slots() >= queue::MAX_SLOTS - 1024
-                || self.calls.slots() >= queue::MAX_SLOTS - 1024
-                || self.messages.slots() >= queue::MAX_SLOTS - 1024
-            {
-                return true;
+            if self.events >= next_look {
+                next_look = budget.min(self.events + LOOK_EVERY);
+                if self.events >= budget || self.is_full() {
+                    return true;
+                }
             }
         }
         self.now = end;
         self.close_buckets(p, end);
         false
+    }
+
+    /// Whether slots or sequence numbers may run out before the next look.
+    fn is_full(&self) -> bool {
+        // An event opens at most as many slots as a request has branches.
+        const MARGIN: u32 = 1 << 20;
+        let slots = self.execs.slots().max(self.calls.slots()).max(self.messages.slots());
+        slots >= queue::MAX_SLOTS - MARGIN || self.queue.scheduled() >= queue::MAX_SEQUENCE - u64::from(MARGIN)
     }
 
     /// Closes the recorder's buckets that end at or before `time`.
@@ -261,38 +268,67 @@ impl State {
         }
     }
 
+    /// Handles one event, unless its thing has moved on: a stale event leaves no trace at all.
     fn handle(&mut self, p: &Tables, event: Event) {
-        let slot = event.slot();
+        let (slot, number) = (event.slot(), event.sequence());
+        match event.kind() {
+            Kind::WorkDone => {
+                if self.execs[slot].event == number {
+                    self.reach(p, event);
+                    self.work_done(p, slot);
+                }
+            }
+            Kind::Reply => {
+                if self.calls[slot].event == number {
+                    self.reach(p, event);
+                    self.reply_arrives(p, slot);
+                }
+            }
+            Kind::Timeout => {
+                if self.calls[slot].timeout == number {
+                    self.reach(p, event);
+                    self.timed_out(p, slot);
+                }
+            }
+            Kind::Arrival => {
+                self.reach(p, event);
+                self.user_arrives(p, slot);
+            }
+            Kind::Request => {
+                if self.execs[slot].event == number {
+                    self.reach(p, event);
+                    self.request_arrives(p, slot);
+                }
+            }
+            Kind::Resend => {
+                if self.calls[slot].event == number {
+                    self.reach(p, event);
+                    self.resend(p, slot);
+                }
+            }
+            Kind::Message => {
+                if self.messages[slot].event == number {
+                    self.reach(p, event);
+                    self.message_due(p, slot);
+                }
+            }
+            Kind::Fault => {
+                self.reach(p, event);
+                self.fault_edge(p, slot);
+            }
+        }
+    }
+
+    /// Brings the clock to an event.
+    #[inline]
+    fn reach(&mut self, p: &Tables, event: Event) {
         let time = event.time();
         debug_assert!(time >= self.now, "time never runs back");
-        let kind = event.kind();
-        // Stale events (their thing has moved on) leave no trace at all.
-        let awaited = match kind {
-            Kind::WorkDone | Kind::Request => self.execs[slot].event == event.sequence(),
-            Kind::Reply | Kind::Resend => self.calls[slot].event == event.sequence(),
-            Kind::Timeout => self.calls[slot].timeout == event.sequence(),
-            Kind::Message => self.messages[slot].event == event.sequence(),
-            Kind::Arrival => self.streams[slot as usize].event == event.sequence(),
-            Kind::Fault => true,
-        };
-        if !awaited {
-            return;
-        }
         self.now = time;
         if time >= self.recorder.bucket_end {
             self.close_buckets(p, time);
         }
         self.events += 1;
-        match kind {
-            Kind::WorkDone => self.work_done(p, slot),
-            Kind::Reply => self.reply_arrives(p, slot),
-            Kind::Fault => self.fault_edge(p, slot),
-            Kind::Timeout => self.timed_out(p, slot),
-            Kind::Arrival => self.user_arrives(p, slot),
-            Kind::Request => self.request_arrives(p, slot),
-            Kind::Resend => self.resend(p, slot),
-            Kind::Message => self.message_due(p, slot),
-        }
     }
 
     #[inline]
@@ -313,7 +349,6 @@ impl State {
             until: surge.map_or(u64::MAX, |(_, until)| until),
             surge: surge.is_some(),
             next_key: Key(0),
-            event: 0,
         });
         self.schedule_arrival(p, self.streams.len() as u32 - 1);
     }
@@ -324,7 +359,9 @@ impl State {
         stream.next_key = stream.keys.next_key();
         let gap_ns = (u128::from(gap) * stream.gap_q16) >> 48;
         let at = self.now + u64::try_from(gap_ns).unwrap_or(u64::MAX >> 4).min(u64::MAX >> 4);
-        stream.event = if at < stream.until { self.queue.push(at, Kind::Arrival, slot) } else { 0 };
+        if at < stream.until {
+            self.queue.push(at, Kind::Arrival, slot);
+        }
     }
 
     fn user_arrives(&mut self, p: &Tables, slot: u32) {

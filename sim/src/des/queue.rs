@@ -193,27 +193,34 @@ impl EventQueue {
     }
 
     fn sift_down(&mut self) {
-        let len = self.heap.len();
-        let event = self.heap[0];
+        let heap = &mut self.heap[..];
+        let event = heap[0];
         let mut at = 0;
-        loop {
-            let first = 4 * at + 1;
-            if first >= len {
-                break;
-            }
-            let mut least = first;
-            for child in first + 1..(first + 4).min(len) {
-                if self.heap[child] < self.heap[least] {
-                    least = child;
+        while let Some(children) = heap.get(4 * at + 1..) {
+            let (least, child) = match *children {
+                // Two pairs, then the winners: fewer comparisons that depend on each other.
+                [a, b, c, d, ..] => {
+                    let (ab, cd) = (if b < a { (1, b) } else { (0, a) }, if d < c { (3, d) } else { (2, c) });
+                    if cd.1 < ab.1 { cd } else { ab }
                 }
-            }
-            if self.heap[least] >= event {
+                [a, b, c] => [(0, a), (1, b), (2, c)].into_iter().min_by_key(|&(_, event)| event).unwrap_or((0, a)),
+                [a, b] => {
+                    if b < a {
+                        (1, b)
+                    } else {
+                        (0, a)
+                    }
+                }
+                [a] => (0, a),
+                [] => break,
+            };
+            if child >= event {
                 break;
             }
-            self.heap[at] = self.heap[least];
-            at = least;
+            heap[at] = child;
+            at = 4 * at + 1 + least;
         }
-        self.heap[at] = event;
+        heap[at] = event;
     }
 }
 

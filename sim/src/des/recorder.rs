@@ -40,7 +40,7 @@ pub(crate) struct NodeStep {
     pub(crate) in_flight: u32,
     /// p99 over the window that ends with this bucket, as a histogram bucket.
     pub(crate) p99: u16,
-    /// Median over the same.
+    /// Median over the same, if series are wanted.
     pub(crate) p50: u16,
     /// p99 over the wide window.
     pub(crate) p99_wide: u16,
@@ -209,7 +209,7 @@ impl Recorder {
     pub(crate) fn settle(&mut self, now: u64) {
         for s in 0..self.services.len() as u32 {
             self.busy_changed(s, now, 0);
-            self.present_changed(s, now, 0);
+            self.present_changed(s, self.entries as u32 + s, now, 0);
         }
     }
 
@@ -267,7 +267,7 @@ impl Recorder {
             }
             let mut step = node.step;
             step.p99 = node.window.quantile_bucket(990).unwrap_or(NO_P99);
-            step.p50 = node.window.quantile_bucket(500).unwrap_or(NO_P99);
+            step.p50 = if self.series { node.window.quantile_bucket(500).unwrap_or(NO_P99) } else { NO_P99 };
             step.p99_wide = node.wide.quantile_bucket(990).unwrap_or(NO_P99);
             self.steps.push(step);
             node.step = NodeStep { queue: depth(i), in_flight: node.in_flight, ..NodeStep::default() };
@@ -370,11 +370,12 @@ impl Recorder {
     }
 
     #[inline]
-    pub(crate) fn present_changed(&mut self, service: u32, now: u64, change: i32) {
+    pub(crate) fn present_changed(&mut self, service: u32, node: u32, now: u64, change: i32) {
         let s = &mut self.services[service as usize];
         s.present += u128::from(s.present_now) * u128::from(now - s.present_since);
         s.present_since = now;
         s.present_now = s.present_now.wrapping_add_signed(change);
+        self.node_in_flight(node, change);
     }
 
     #[inline]

@@ -69,8 +69,7 @@ impl State {
         }
         self.execs[x].arrived = self.now;
         self.replicas[exec.replica as usize].present += 1;
-        self.recorder.present_changed(exec.service, self.now, 1);
-        self.recorder.node_in_flight(service.node, 1);
+        self.recorder.present_changed(exec.service, service.node, self.now, 1);
         if faulted {
             let effect = &self.effects.services[exec.service as usize];
             if effect.errors.iter().any(|&(fault, chance)| State::fault_draw(exec.key, fault, chance)) {
@@ -351,8 +350,7 @@ impl State {
         let exec = self.execs[x];
         let node = p.services[exec.service as usize].node;
         self.recorder.node_ended(node, Some(self.now - exec.arrived), error);
-        self.recorder.node_in_flight(node, -1);
-        self.recorder.present_changed(exec.service, self.now, -1);
+        self.recorder.present_changed(exec.service, node, self.now, -1);
         self.release_worker(x);
         self.replicas[exec.replica as usize].present -= 1;
         self.free_exec(x);
@@ -382,8 +380,7 @@ impl State {
             self.abandon_open_calls(p, x);
             self.note(Mark::Killed, node, exec.key);
             self.recorder.touch(exec.request);
-            self.recorder.node_in_flight(node, -1);
-            self.recorder.present_changed(service, self.now, -1);
+            self.recorder.present_changed(service, node, self.now, -1);
             self.release_worker(x);
             self.free_exec(x);
             if exec.call != NONE {
