@@ -7,9 +7,10 @@
 use models::rng::{Key, Purpose, below};
 use models::system::{Cause, Jitter};
 
+use super::breaker::Breaker;
 use super::queue::Kind;
 use super::{Exec, Mark, Phase, Role, State};
-use crate::program::{BreakerP, EdgeP, NONE, TOKEN, Tables, TargetP, cause_bit};
+use crate::program::{EdgeP, NONE, TOKEN, Tables, TargetP, cause_bit};
 
 /// Who made a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,93 +67,12 @@ pub(crate) struct ClientState {
     breaker: Option<Box<Breaker>>,
 }
 
-#[derive(Clone, Debug)]
-struct Breaker {
-    mode: BreakerMode,
-    /// Bit i of the window: failed.
-    failed: Vec<u64>,
-    next: u32,
-    known: u32,
-    failures: u32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum BreakerMode {
-    Closed,
-    Open { until: u64 },
-    HalfOpen { unsent: u32, unheard: u32 },
-}
-
 impl ClientState {
     pub(super) fn new(edge: &EdgeP) -> Self {
         ClientState {
             tokens: edge.budget.map_or(0, |b| b.initial),
             filled_at: 0,
-            breaker: edge.breaker.map(|b| {
-                let failed = vec![0; b.window.div_ceil(64) as usize];
-                Box::new(Breaker { mode: BreakerMode::Closed, failed, next: 0, known: 0, failures: 0 })
-            }),
-        }
-    }
-}
-
-impl Breaker {
-    fn empty(&mut self) {
-        self.failed.fill(0);
-        (self.next, self.known, self.failures) = (0, 0, 0);
-    }
-
-    /// Whether a try may leave now: `Some(probe)` if so.
-    fn admits(&mut self, policy: &BreakerP, now: u64) -> Option<bool> {
-        if let BreakerMode::Open { until } = self.mode
-            && now >= until
-        {
-            self.mode = BreakerMode::HalfOpen { unsent: policy.probes, unheard: policy.probes };
-        }
-        match &mut self.mode {
-            BreakerMode::Closed => Some(false),
-            BreakerMode::Open { .. } | BreakerMode::HalfOpen { unsent: 0, .. } => None,
-            BreakerMode::HalfOpen { unsent, .. } => {
-                *unsent -= 1;
-                Some(true)
-            }
-        }
-    }
-
-    fn heard(&mut self, policy: &BreakerP, now: u64, probe: bool, failed: bool) {
-        match &mut self.mode {
-            BreakerMode::HalfOpen { unheard, .. } if probe => {
-                *unheard -= 1;
-                if failed {
-                    self.mode = BreakerMode::Open { until: now + policy.open };
-                } else if *unheard == 0 {
-                    self.mode = BreakerMode::Closed;
-                    self.empty();
-                }
-            }
-            BreakerMode::Closed => {
-                let (word, bit) = ((self.next / 64) as usize, 1u64 << (self.next % 64));
-                if self.known == policy.window {
-                    self.failures -= u32::from(self.failed[word] & bit != 0);
-                } else {
-                    self.known += 1;
-                }
-                self.failed[word] = if failed { self.failed[word] | bit } else { self.failed[word] & !bit };
-                self.failures += u32::from(failed);
-                self.next = if self.next + 1 == policy.window { 0 } else { self.next + 1 };
-                let share_reached = u64::from(self.failures) << 16 >= policy.threshold_q16 * u64::from(self.known);
-                if self.known >= policy.min_calls && share_reached {
-                    self.mode = BreakerMode::Open { until: now + policy.open };
-                }
-            }
-            _ => {} // an answer to a try from before it opened
-        }
-    }
-
-    /// A probe will never be heard of, because its caller has gone: another may be sent.
-    fn probe_lost(&mut self) {
-        if let BreakerMode::HalfOpen { unsent, .. } = &mut self.mode {
-            *unsent += 1;
+            breaker: edge.breaker.map(|policy| Box::new(Breaker::closed(&policy))),
         }
     }
 }

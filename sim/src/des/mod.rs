@@ -7,6 +7,7 @@
 //! in `ready`), so that no model can exhaust the stack.
 //! Not here: tables and names (`program`), what outcomes mean (`verdict`).
 
+mod breaker;
 mod cache;
 mod client;
 mod faults;
