@@ -14,6 +14,8 @@ use crate::units::Nanos;
 
 const OCTAVES: usize = 32;
 const CELLS: usize = 32;
+/// Longest time in a table, 52 days: beyond every run, and small enough that no sum or product of an engine overflows.
+const LONGEST_NS: f64 = (1u64 << 52) as f64;
 /// Knots of a table.
 const KNOTS: usize = OCTAVES * CELLS + 1;
 /// 99th percentile of the standard normal distribution.
@@ -54,7 +56,7 @@ impl QuantileTable {
             Some(mean) if mean > 0.0 => mean * scale / piecewise_linear_mean(&raw),
             _ => 1.0,
         };
-        let mut knots: Vec<u64> = raw.iter().map(|ns| (ns * correction).round().clamp(0.0, 9.0e17) as u64).collect();
+        let mut knots: Vec<u64> = raw.iter().map(|ns| (ns * correction).round().clamp(0.0, LONGEST_NS) as u64).collect();
         for i in 1..KNOTS {
             knots[i] = knots[i].max(knots[i - 1]);
         }

@@ -61,6 +61,9 @@ impl Nanos {
     /// No time at all.
     pub const ZERO: Nanos = Nanos(0);
 
+    /// The longest span that files hold: 291 years. The sum of two does not overflow.
+    pub const LONGEST: Nanos = Nanos(9_199_999_999_999_999_999);
+
     /// `ns` nanoseconds.
     pub const fn from_nanos(ns: u64) -> Self {
         Nanos(ns)
@@ -134,7 +137,7 @@ impl Nanos {
         let whole = if whole.is_empty() { 0 } else { whole.parse::<u64>().ok()? };
         let fraction = format!("0.{fraction}0").parse::<f64>().ok()? * per_unit as f64;
         let ns = whole.checked_mul(per_unit)?.checked_add(fraction.round() as u64)?;
-        (ns < 9_200_000_000_000_000_000).then_some(Nanos(ns))
+        (ns <= Nanos::LONGEST.0).then_some(Nanos(ns))
     }
 }
 

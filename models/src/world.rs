@@ -46,9 +46,9 @@ fn settle(param: ParamMut<'_>, u: f64) {
         ParamMut::Real(real) => set(real, |[low, high]| between(low, high, u)),
         ParamMut::Count(count) => set(count, |[low, high]| whole_between(low, high, u)),
         ParamMut::Limit(limit) => set(limit, |[low, high]| limit_between(low, high, u)),
-        ParamMut::Time(time) => {
-            set(time, |[low, high]| Nanos::from_nanos(between(low.as_nanos() as f64, high.as_nanos() as f64, u).round() as u64))
-        }
+        ParamMut::Time(time) => set(time, |[low, high]| {
+            Nanos::from_nanos(between(low.as_nanos() as f64, high.as_nanos() as f64, u).round() as u64).min(Nanos::LONGEST)
+        }),
         ParamMut::Work(work) => {
             if let Some([low, high]) = work.scale_range {
                 work.dist = scaled(&work.dist, between(low, high, u));
@@ -93,7 +93,7 @@ fn limit_between(low: Limit, high: Limit, u: f64) -> Limit {
 fn scaled(dist: &Dist, factor: f64) -> Dist {
     let scale = |t: &Nanos| {
         let least = u64::from(!t.is_zero());
-        Nanos::from_nanos(((t.as_nanos() as f64 * factor).round() as u64).max(least))
+        Nanos::from_nanos(((t.as_nanos() as f64 * factor).round() as u64).max(least)).min(Nanos::LONGEST)
     };
     match dist {
         Dist::Constant(t) => Dist::Constant(scale(t)),

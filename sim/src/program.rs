@@ -22,6 +22,8 @@ use crate::SimError;
 pub(crate) const NONE: u32 = u32::MAX;
 /// Fixed point of budgets: one token.
 pub(crate) const TOKEN: u64 = 1 << 32;
+/// Durations end here, 52 days: beyond every run, and small enough that no sum of an engine overflows.
+pub(crate) const FAR_NS: u64 = 1 << 52;
 /// Waits between tries that are tabulated; later ones are as long as the last.
 const WAITS: usize = 64;
 
@@ -371,7 +373,7 @@ impl<'a> Compiler<'a> {
                 delivery,
                 concurrency: topic.concurrency.value.max(1),
                 capacity: limit(topic.capacity),
-                redelivery_delay: topic.redelivery_delay.value.as_nanos(),
+                redelivery_delay: ns(topic.redelivery_delay.value),
                 max_deliveries: topic.max_deliveries.value.max(1),
                 accept,
             });
@@ -501,7 +503,7 @@ impl<'a> Compiler<'a> {
         let edge = self.model.edges.get(&name).unwrap_or(&self.no_edge);
         let default_retry = Retry::default();
         let retry = edge.retry.as_ref().unwrap_or(&default_retry);
-        let timeout = edge.timeout.map_or(0, |t| t.value.as_nanos());
+        let timeout = edge.timeout.map_or(0, |t| ns(t.value));
         let lane = match self.tables.timeouts.iter().position(|&t| t == timeout) {
             _ if timeout == 0 => NONE,
             Some(lane) => lane as u32,
@@ -513,12 +515,12 @@ impl<'a> Compiler<'a> {
         let caller = self.model.services.get(from);
         let callers = caller.map_or(1, |s| s.replicas.value.max(1));
         let from_node = self.tables.nodes.iter().position(|n| n.name == from).expect("callers are entries, services or topics");
-        let max_wait = retry.max.map_or(u64::MAX >> 2, |max| max.value.as_nanos());
+        let max_wait = retry.max.map_or(FAR_NS, |max| ns(max.value));
         let compiled = EdgeP {
             inner: self.tables.nodes[from_node].kind != NodeKind::Entry,
             to_node,
             from_node: from_node as u32,
-            latency: edge.latency.map_or(0, |l| l.value.as_nanos()),
+            latency: edge.latency.map_or(0, |l| ns(l.value)),
             timeout,
             lane,
             attempts: retry.attempts.value.max(1),
@@ -536,7 +538,7 @@ impl<'a> Compiler<'a> {
                 window: b.window.value.max(1),
                 min_calls: b.min_calls.value.max(1),
                 threshold_q16: (b.threshold.value * 65_536.0).ceil() as u64,
-                open: b.open.value.as_nanos(),
+                open: ns(b.open.value),
                 probes: b.probes.value.max(1),
             }),
             state_base: self.tables.client_states,
@@ -554,6 +556,11 @@ impl<'a> Compiler<'a> {
         self.tables.tables.push(QuantileTable::new(&work.dist, 1.0));
         self.tables.tables.len() as u32 - 1
     }
+}
+
+/// A duration in nanoseconds, at most [`FAR_NS`].
+pub(crate) fn ns(duration: Nanos) -> u64 {
+    duration.as_nanos().min(FAR_NS)
 }
 
 fn limit(limit: Param<Limit>) -> u32 {

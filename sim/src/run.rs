@@ -20,7 +20,7 @@ use crate::program::{NodeKind, Program};
 /// 250 ms.
 pub const MAX_HORIZON: Nanos = Nanos::from_secs(360_000);
 /// Events after which a run ends early, unless told otherwise.
-pub const DEFAULT_MAX_EVENTS: u64 = 2_000_000_000;
+pub const DEFAULT_MAX_EVENTS: u64 = 500_000_000;
 
 /// How to run.
 #[derive(Clone, Debug)]

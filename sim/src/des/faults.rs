@@ -14,7 +14,7 @@ use scenarios::scenario::Scenario;
 use super::queue::Kind;
 use super::{Mark, State};
 use crate::SimError;
-use crate::program::{NodeKind, Program, Tables};
+use crate::program::{FAR_NS, NodeKind, Program, Tables, ns};
 
 /// A scenario resolved against a compiled model.
 #[derive(Clone, Debug)]
@@ -101,8 +101,8 @@ impl FaultPlan {
             plan.faults.push(Planned {
                 kind: fault.kind.clone(),
                 places,
-                start: fault.start.as_nanos(),
-                end: fault.clears_at().as_nanos(),
+                start: fault.start.as_nanos().min(FAR_NS),
+                end: fault.clears_at().as_nanos().min(FAR_NS),
             });
         }
         Ok(Arc::new(plan))
@@ -301,16 +301,16 @@ impl State {
             effect.active = true;
             match *kind {
                 FaultKind::Latency { add, jitter, delivers_abandoned } => {
-                    effect.add += add.as_nanos();
+                    effect.add += ns(add);
                     effect.delivers_abandoned |= delivers_abandoned;
                     if jitter > Nanos::ZERO {
-                        effect.jitters.push((number, jitter.as_nanos()));
+                        effect.jitters.push((number, ns(jitter)));
                     }
                 }
                 FaultKind::ConnectionDrop { probability } => effect.drops.push((number, Chance::of(probability))),
                 FaultKind::BlackHole => effect.black_hole = true,
                 FaultKind::AggressiveRetries { attempts, backoff } => {
-                    effect.retries = Some((attempts.max(1), backoff.as_nanos()));
+                    effect.retries = Some((attempts.max(1), ns(backoff)));
                 }
                 _ => unreachable!("resolved to fit an edge"),
             }
@@ -352,10 +352,10 @@ impl State {
             effect.active = true;
             match *kind {
                 FaultKind::Delay { add, jitter } => {
-                    effect.holds.push(Hold { fault, chance: Chance::ALWAYS, add: add.as_nanos(), jitter: jitter.as_nanos() })
+                    effect.holds.push(Hold { fault, chance: Chance::ALWAYS, add: ns(add), jitter: ns(jitter) })
                 }
                 FaultKind::Reorder { probability, within } => {
-                    effect.holds.push(Hold { fault, chance: Chance::of(probability), add: 0, jitter: within.as_nanos() })
+                    effect.holds.push(Hold { fault, chance: Chance::of(probability), add: 0, jitter: ns(within) })
                 }
                 FaultKind::ConsumerStall => effect.stalled = true,
                 _ => {}

@@ -22,7 +22,7 @@ use std::collections::VecDeque;
 use models::rng::{Chance, Key, KeyStream, Purpose, mix};
 use models::system::Cause;
 
-use crate::program::{NONE, Tables};
+use crate::program::{FAR_NS, NONE, Tables};
 use cache::Contents;
 use client::{ClientState, Parent};
 use queue::{Event, EventQueue, Kind};
@@ -33,6 +33,10 @@ pub(crate) use recorder::{BUCKET_NS, FAILED, NO_P99, Recorder, UNFINISHED, WIDE_
 
 /// How many events may pass before a run looks whether it is to end early.
 const LOOK_EVERY: u64 = 256;
+/// Requests, calls or messages in progress at once that end a run early: about a gigabyte of them.
+const MOST_IN_PROGRESS: u32 = 1 << 22;
+// Slots do not run out between two looks, for an event opens at most as many as a request has branches.
+const _: () = assert!(MOST_IN_PROGRESS < queue::MAX_SLOTS / 2);
 /// Marks the numbers of requests that a surge added.
 pub(crate) const SURGE: u32 = 1 << 31;
 
@@ -245,12 +249,10 @@ impl State {
         false
     }
 
-    /// Whether slots or sequence numbers may run out before the next look.
+    /// Whether so much is in progress, or has been, that the run must end: a queue without bound would fill any memory.
     fn is_full(&self) -> bool {
-        // An event opens at most as many slots as a request has branches.
-        const MARGIN: u32 = 1 << 20;
         let slots = self.execs.slots().max(self.calls.slots()).max(self.messages.slots());
-        slots >= queue::MAX_SLOTS - MARGIN || self.queue.scheduled() >= queue::MAX_SEQUENCE - u64::from(MARGIN)
+        slots >= MOST_IN_PROGRESS || self.queue.scheduled() >= queue::MAX_SEQUENCE - (1 << 20)
     }
 
     /// Closes the recorder's buckets that end at or before `time`.
@@ -359,7 +361,7 @@ impl State {
         let gap = p.unit_exponential.draw(stream.keys.next_bits());
         stream.next_key = stream.keys.next_key();
         let gap_ns = (u128::from(gap) * stream.gap_q16) >> 48;
-        let at = self.now + u64::try_from(gap_ns).unwrap_or(u64::MAX >> 4).min(u64::MAX >> 4);
+        let at = self.now + u64::try_from(gap_ns).unwrap_or(FAR_NS).min(FAR_NS);
         if at < stream.until {
             self.queue.push(at, Kind::Arrival, slot);
         }

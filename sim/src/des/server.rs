@@ -10,7 +10,7 @@ use models::system::{Balance, Cause, Wait};
 use super::client::Parent;
 use super::queue::Kind;
 use super::{Exec, Mark, Phase, Role, State};
-use crate::program::{NONE, StepP, Tables};
+use crate::program::{FAR_NS, NONE, StepP, Tables};
 
 impl State {
     /// Which replica of a service a try goes to.
@@ -272,7 +272,7 @@ impl State {
         let effect = &self.effects.services[service as usize];
         if effect.active {
             self.recorder.touch(request);
-            work = ((u128::from(work) * u128::from(effect.slow_q16)) >> 16) as u64;
+            work = ((u128::from(work) * u128::from(effect.slow_q16)) >> 16).min(u128::from(FAR_NS)) as u64;
         }
         self.execs[x].event = self.queue.push(self.now + work, Kind::WorkDone, x);
     }
