@@ -1,8 +1,9 @@
 //! What happens then: the discrete-event kernel, and parallel sweeps over it.
 //!
-//! Reading order: [`program`] compiles a model, `des` runs it, `verdict` judges a run against its fault-free twin, `simulate` is one
+//! Reading order: [`program`] is a compiled model (`compile` makes it), `des` runs it, `verdict` judges a run against its fault-free twin, `simulate` is one
 //! run and `sweep` thousands of them.
 
+mod compile;
 mod des;
 pub mod program;
 pub mod run;

@@ -1,22 +1,18 @@
-//! A model made runnable: names become indices, distributions integer tables, probabilities fixed point.
+//! A model made runnable: what the kernel reads, with indices for names, integer tables for distributions, fixed point for shares.
 //!
 //! You are here: `sim::program`. Compiled once per (model, world) and shared by all runs; the kernel (`des`) only reads it.
-//! Always true: everything that needs a float is decided here, so that the event loop has none.
-//! Not here: anything that changes while a run goes on (`des::State`).
+//! Always true: nothing in it is a float.
+//! Not here: how it is made of a model (`compile`), anything that changes while a run goes on (`des::State`).
 
 use std::sync::Arc;
 
-use indexmap::IndexMap;
-use models::dist::{Dist, Work};
-use models::param::{Limit, Param};
 use models::rng::Chance;
-use models::system::{
-    Balance, Call, Cause, Discipline, Edge, EdgeName, Jitter, Lookup, Mode, Model, OpRef, Publish, Retry, Step, Wait,
-};
+use models::system::{Balance, Cause, EdgeName, Jitter, Model, Wait};
 use models::table::QuantileTable;
 use models::units::Nanos;
 
 use crate::SimError;
+use crate::compile;
 
 /// No index.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -24,8 +20,6 @@ pub(crate) const NONE: u32 = u32::MAX;
 pub(crate) const TOKEN: u64 = 1 << 32;
 /// Durations end here, 52 days: beyond every run, and small enough that no sum of an engine overflows.
 pub(crate) const FAR_NS: u64 = 1 << 52;
-/// Waits between tries that are tabulated; later ones are as long as the last.
-const WAITS: usize = 64;
 
 /// A compiled model. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -243,12 +237,7 @@ impl Program {
             drawn = model.world(world);
             &drawn
         };
-        let mut compiler = Compiler::new(model);
-        compiler.services()?;
-        compiler.topics()?;
-        compiler.entries()?;
-        compiler.tables.world = world;
-        Ok(Program(Arc::new(compiler.tables)))
+        Ok(Program(Arc::new(compile::tables(model, world)?)))
     }
 
     /// Names of the nodes that verdicts are about: entries, services, topics.
@@ -262,355 +251,7 @@ impl Program {
     }
 }
 
-struct Compiler<'a> {
-    model: &'a Model,
-    tables: Tables,
-    op_index: IndexMap<(&'a str, &'a str), u32>,
-    edge_index: IndexMap<EdgeName, u32>,
-    /// Operations that serve a cache lookup's question or fill need their service known before paths are compiled.
-    no_edge: Edge,
-}
-
-impl<'a> Compiler<'a> {
-    fn new(model: &'a Model) -> Self {
-        let node = |name: &String, kind| NodeP { name: name.clone(), kind };
-        let nodes = (model.workload.keys().map(|n| node(n, NodeKind::Entry)))
-            .chain(model.services.keys().map(|n| node(n, NodeKind::Service)))
-            .chain(model.topics.keys().map(|n| node(n, NodeKind::Topic)))
-            .collect();
-        let mut op_index = IndexMap::new();
-        for (service, s) in &model.services {
-            for operation in s.operations.keys() {
-                op_index.insert((service.as_str(), operation.as_str()), op_index.len() as u32);
-            }
-        }
-        Compiler {
-            model,
-            tables: Tables {
-                world: 0,
-                entries: Vec::new(),
-                services: Vec::new(),
-                topics: Vec::new(),
-                nodes,
-                ops: Vec::new(),
-                paths: Vec::new(),
-                steps: Vec::new(),
-                sites: Vec::new(),
-                lookups: Vec::new(),
-                edges: Vec::new(),
-                tables: Vec::new(),
-                unit_exponential: QuantileTable::new(&Dist::Exponential(Nanos::from_nanos(1 << 32)), 1.0),
-                timeouts: Vec::new(),
-                replicas: 0,
-                client_states: 0,
-            },
-            op_index,
-            edge_index: IndexMap::new(),
-            no_edge: Edge::default(),
-        }
-    }
-
-    fn node_of_service(&self, index: usize) -> u32 {
-        (self.model.workload.len() + index) as u32
-    }
-
-    fn node_of_topic(&self, index: usize) -> u32 {
-        (self.model.workload.len() + self.model.services.len() + index) as u32
-    }
-
-    fn services(&mut self) -> Result<(), SimError> {
-        let model = self.model;
-        for (i, s) in model.services.values().enumerate() {
-            let replicas = s.replicas.value.max(1);
-            self.tables.services.push(ServiceP {
-                node: self.node_of_service(i),
-                replicas,
-                replica_base: self.tables.replicas,
-                workers: limit(s.workers).max(1),
-                queue: limit(s.queue),
-                lifo: s.discipline == Discipline::Lifo,
-                blocking: s.mode == Mode::Blocking,
-                balance: s.balance,
-                cancel: s.cancel_on_disconnect,
-                cache: s.cache.as_ref().map(|cache| CacheP {
-                    capacity: cache.capacity.value.min(cache.keys.value),
-                    keys: cache.keys.value,
-                    popularity: zipf(cache.keys.value, cache.zipf.value),
-                }),
-            });
-            self.tables.replicas += replicas;
-        }
-        for (i, (name, s)) in model.services.iter().enumerate() {
-            for operation in s.operations.values() {
-                let first_path = self.tables.paths.len() as u32;
-                let total: f64 = operation.paths.iter().map(|p| p.weight.value).sum();
-                let mut so_far = 0.0;
-                for path in &operation.paths {
-                    so_far += path.weight.value;
-                    let steps = self.steps(name, &path.steps)?;
-                    let first_step = self.tables.steps.len() as u32;
-                    self.tables.steps.extend(steps);
-                    self.tables.paths.push(PathP { upto: share(so_far / total), first_step });
-                }
-                self.tables.ops.push(OpP {
-                    service: i as u32,
-                    first_path,
-                    paths: operation.paths.len() as u32,
-                    error: operation.error_rate.map_or(Chance::NEVER, |p| Chance::of(p.value)),
-                });
-            }
-        }
-        Ok(())
-    }
-
-    fn topics(&mut self) -> Result<(), SimError> {
-        let model = self.model;
-        for (i, (name, topic)) in model.topics.iter().enumerate() {
-            let delivery = self.site(name, &topic.consumer, topic.site, &[(1, 1.0)], Param::declared(0.0), true)?;
-            let accept = topic.accept.as_ref().map_or(NONE, |work| self.table(work));
-            self.tables.topics.push(TopicP {
-                node: self.node_of_topic(i),
-                delivery,
-                concurrency: topic.concurrency.value.max(1),
-                capacity: limit(topic.capacity),
-                redelivery_delay: ns(topic.redelivery_delay.value),
-                max_deliveries: topic.max_deliveries.value.max(1),
-                accept,
-            });
-        }
-        Ok(())
-    }
-
-    fn entries(&mut self) -> Result<(), SimError> {
-        let model = self.model;
-        for (name, entry) in &model.workload {
-            let call = self.site(name, &entry.to, entry.site, &[(1, 1.0)], Param::declared(1.0), true)?;
-            let rate = entry.rate.value;
-            let active = rate > 0.0;
-            let gap_q16 = if active { (1e9 / rate * 65_536.0) as u128 } else { 0 };
-            self.tables.entries.push(EntryP { site: entry.site, call, gap_q16, active });
-        }
-        Ok(())
-    }
-
-    fn steps(&mut self, caller: &str, steps: &[Step]) -> Result<Vec<StepP>, SimError> {
-        let last_work = steps.iter().rposition(|step| matches!(step, Step::Work(_)));
-        let mut out = Vec::with_capacity(steps.len() + 1);
-        for (i, step) in steps.iter().enumerate() {
-            match step {
-                Step::Work(work) => out.push(StepP::Work { table: self.table(work), last: Some(i) == last_work }),
-                Step::Parallel { wait, branches } => {
-                    out.push(StepP::Fork { count: branches.len() as u16, wait: *wait });
-                    for branch in branches {
-                        out.push(self.branch(caller, branch)?);
-                    }
-                }
-                other => out.push(self.branch(caller, other)?),
-            }
-        }
-        out.push(StepP::End { error: last_work.is_none() });
-        Ok(out)
-    }
-
-    fn branch(&mut self, caller: &str, step: &Step) -> Result<StepP, SimError> {
-        match step {
-            Step::Call(call) => Ok(StepP::Call(self.call(caller, call)?)),
-            Step::Publish(publish) => Ok(StepP::Call(self.publish(caller, publish)?)),
-            Step::Lookup(lookup) => self.lookup(caller, lookup),
-            Step::Work(_) | Step::Parallel { .. } => {
-                Err(SimError::Model(format!("{caller}: a parallel step may hold calls, lookups and publishes only")))
-            }
-        }
-    }
-
-    fn call(&mut self, caller: &str, call: &Call) -> Result<u32, SimError> {
-        let fallback = match &call.fallback {
-            Some(fallback) => self.call(caller, fallback)?,
-            None => NONE,
-        };
-        let index = self.site(caller, &call.to, call.site, &call.times, call.on_failure, call.wait)?;
-        self.tables.sites[index as usize].fallback = fallback;
-        Ok(index)
-    }
-
-    fn publish(&mut self, caller: &str, publish: &Publish) -> Result<u32, SimError> {
-        let Some(topic) = self.model.topics.get_index_of(&publish.to) else {
-            return Err(SimError::Model(format!("{caller} publishes to {:?}, which is no topic", publish.to)));
-        };
-        let edge = self.edge(caller, &publish.to, self.node_of_topic(topic));
-        Ok(self.push_site(SiteP {
-            site: publish.site,
-            edge,
-            target: TargetP::Topic(topic as u32),
-            times: times(&publish.times),
-            on_failure: Chance::of(publish.on_failure.value),
-            wait: true,
-            fallback: NONE,
-        }))
-    }
-
-    fn lookup(&mut self, caller: &str, lookup: &Lookup) -> Result<StepP, SimError> {
-        let cache = self.model.services.get_index_of(&lookup.cache.to.service);
-        let Some(cache) = cache.filter(|&i| self.model.services[i].cache.is_some()) else {
-            return Err(SimError::Model(format!("{caller} looks up in {:?}, which has no `cache`", lookup.cache.to.service)));
-        };
-        let ask = self.call(caller, &lookup.cache)?;
-        let origin = self.call(caller, &lookup.origin)?;
-        let fill = match &lookup.fill {
-            Some(fill) => self.call(caller, fill)?,
-            None => NONE,
-        };
-        self.tables.lookups.push(LookupP { ask, origin, fill, cache: cache as u32 });
-        Ok(StepP::Lookup(self.tables.lookups.len() as u32 - 1))
-    }
-
-    fn site(
-        &mut self,
-        caller: &str,
-        to: &OpRef,
-        site: u32,
-        counts: &[(u32, f64)],
-        on_failure: Param<f64>,
-        wait: bool,
-    ) -> Result<u32, SimError> {
-        let Some(&op) = self.op_index.get(&(to.service.as_str(), to.operation.as_str())) else {
-            return Err(SimError::Model(format!("{caller} calls {to}, which is not in the model")));
-        };
-        let service = self.model.services.get_index_of(&to.service).expect("its operation is indexed");
-        let edge = self.edge(caller, &to.service, self.node_of_service(service));
-        Ok(self.push_site(SiteP {
-            site,
-            edge,
-            target: TargetP::Op(op),
-            times: times(counts),
-            on_failure: Chance::of(on_failure.value),
-            wait,
-            fallback: NONE,
-        }))
-    }
-
-    fn push_site(&mut self, site: SiteP) -> u32 {
-        self.tables.sites.push(site);
-        self.tables.sites.len() as u32 - 1
-    }
-
-    /// The edge between two nodes, compiled at its first use.
-    fn edge(&mut self, from: &str, to: &str, to_node: u32) -> u32 {
-        let name = EdgeName::new(from, to);
-        if let Some(&index) = self.edge_index.get(&name) {
-            return index;
-        }
-        let edge = self.model.edges.get(&name).unwrap_or(&self.no_edge);
-        let default_retry = Retry::default();
-        let retry = edge.retry.as_ref().unwrap_or(&default_retry);
-        let timeout = edge.timeout.map_or(0, |t| ns(t.value));
-        let lane = match self.tables.timeouts.iter().position(|&t| t == timeout) {
-            _ if timeout == 0 => NONE,
-            Some(lane) => lane as u32,
-            None => {
-                self.tables.timeouts.push(timeout);
-                self.tables.timeouts.len() as u32 - 1
-            }
-        };
-        let caller = self.model.services.get(from);
-        let callers = caller.map_or(1, |s| s.replicas.value.max(1));
-        let from_node = self.tables.nodes.iter().position(|n| n.name == from).expect("callers are entries, services or topics");
-        let max_wait = retry.max.map_or(FAR_NS, |max| ns(max.value));
-        let compiled = EdgeP {
-            inner: self.tables.nodes[from_node].kind != NodeKind::Entry,
-            to_node,
-            from_node: from_node as u32,
-            latency: edge.latency.map_or(0, |l| ns(l.value)),
-            timeout,
-            lane,
-            attempts: retry.attempts.value.max(1),
-            waits: waits(retry.backoff.value, retry.factor.value, max_wait),
-            max_wait,
-            jitter: retry.jitter,
-            retry_on: if retry.on.is_empty() { 0xFF } else { retry.on.iter().fold(0, |bits, &c| bits | cause_bit(c)) },
-            budget: retry.budget.as_ref().map(|b| BudgetP {
-                per_first: (b.ratio.value * TOKEN as f64) as u64,
-                per_ns_q32: (b.min_per_s.value / 1e9 * TOKEN as f64 * TOKEN as f64) as u64,
-                cap: (b.cap.value * TOKEN as f64) as u64,
-                initial: (b.initial.unwrap_or(b.cap).value.min(b.cap.value) * TOKEN as f64) as u64,
-            }),
-            breaker: edge.breaker.as_ref().map(|b| BreakerP {
-                window: b.window.value.max(1),
-                min_calls: b.min_calls.value.max(1),
-                threshold_q16: (b.threshold.value * 65_536.0).ceil() as u64,
-                open: ns(b.open.value),
-                probes: b.probes.value.max(1),
-            }),
-            state_base: self.tables.client_states,
-            callers,
-            name: name.clone(),
-        };
-        self.tables.client_states += callers;
-        self.tables.edges.push(compiled);
-        let index = self.tables.edges.len() as u32 - 1;
-        self.edge_index.insert(name, index);
-        index
-    }
-
-    fn table(&mut self, work: &Work) -> u32 {
-        self.tables.tables.push(QuantileTable::new(&work.dist, 1.0));
-        self.tables.tables.len() as u32 - 1
-    }
-}
-
 /// A duration in nanoseconds, at most [`FAR_NS`].
 pub(crate) fn ns(duration: Nanos) -> u64 {
     duration.as_nanos().min(FAR_NS)
-}
-
-fn limit(limit: Param<Limit>) -> u32 {
-    match limit.value {
-        Limit::Of(n) => n,
-        Limit::Unlimited => u32::MAX,
-    }
-}
-
-/// 2^64 times a share; everything for 1 and above.
-fn share(share: f64) -> u64 {
-    if share >= 1.0 - 1e-12 { u64::MAX } else { (share * 18_446_744_073_709_551_616.0) as u64 }
-}
-
-fn times(counts: &[(u32, f64)]) -> Vec<(u16, u64)> {
-    let total: f64 = counts.iter().map(|&(_, p)| p).sum();
-    let mut so_far = 0.0;
-    counts
-        .iter()
-        .map(|&(count, p)| {
-            so_far += p;
-            (count.min(u32::from(u16::MAX)) as u16, share(so_far / total))
-        })
-        .collect()
-}
-
-/// Longest waits before the second, third, ... try: backoff x factor^k, at most `max`.
-fn waits(backoff: Nanos, factor: f64, max: u64) -> Vec<u64> {
-    let mut wait = backoff.as_nanos() as f64;
-    let mut out = Vec::with_capacity(WAITS);
-    while out.len() < WAITS {
-        out.push((wait.min(4.0e18) as u64).min(max));
-        if wait == 0.0 || factor == 1.0 || wait >= max as f64 {
-            break;
-        }
-        wait *= factor;
-    }
-    out
-}
-
-/// Cumulated shares of keys whose popularity falls as rank^-s (Zipf), times 2^64.
-fn zipf(keys: u32, s: f64) -> Vec<u64> {
-    let weights: Vec<f64> = (1..=keys.max(1)).map(|rank| libm::pow(f64::from(rank), -s)).collect();
-    let total: f64 = weights.iter().sum();
-    let mut so_far = 0.0;
-    weights
-        .iter()
-        .map(|w| {
-            so_far += w;
-            share(so_far / total)
-        })
-        .collect()
 }

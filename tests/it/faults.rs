@@ -59,6 +59,18 @@ fn latency_delays_the_request_leg_and_passes_the_timeout() {
 }
 
 #[test]
+fn a_held_request_without_caller_arrives_over_a_slow_link_and_not_behind_a_proxy() {
+    let arrived = |more: &str| {
+        let series = with(&format!("kind: latency, target: front->back, magnitude: {{ add: 400ms{more} }}"));
+        sum(&series.nodes["back"].ended, 11, 20)
+    };
+    // 100 users a second, two tries each, all of which time out after 300 ms while they are held.
+    assert_eq!(arrived(""), 0, "a proxy lets them go with their connections");
+    let delivered = arrived(", delivers_abandoned: true");
+    assert!((1_600..=1_900).contains(&delivered), "what is on the wire arrives, and is worked on for nobody: {delivered}");
+}
+
+#[test]
 fn jitter_spreads_between_its_ends() {
     let series = with("kind: latency, target: front->back, magnitude: { add: 0ms, jitter: 100ms }");
     // Work of about 7 ms at the median, two legs and front's own 2 ms come on top of uniform(0, 100 ms).
