@@ -15,3 +15,4 @@ mod reports;
 mod scenarios;
 mod story;
 mod support;
+mod verdicts;

@@ -1,0 +1,62 @@
+//! What a run means beside its twin: who breached, whether it cascaded, who was harmed and how directly, when it was over.
+
+use crate::story::{model, scenarios, sweep};
+
+/// Half of a's requests call b; `on_failure` says what b's failure does to them.
+fn pair(on_failure: &str, workers: u32) -> models::system::Model {
+    model(&format!(
+        "version: 1
+workload: {{ users: {{ to: a.op, open: {{ rate: 100/s }} }} }}
+services:
+  a: {{ workers: {workers}, queue: 32, operations: {{ op: {{ paths: [
+    {{ weight: 1, steps: [ {{ work: {{ constant: 1ms }} }}, {{ call: {{ to: b.op, on_failure: {on_failure} }} }} ] }},
+    {{ weight: 1, steps: [ {{ work: {{ constant: 1ms }} }} ] }} ] }} }} }}
+  b: {{ workers: 64, operations: {{ op: {{ paths: [ {{ weight: 1, steps: [ {{ work: {{ constant: 5ms }} }} ] }} ] }} }} }}
+edges:
+  a->b: {{ timeout: 2s }}
+"
+    ))
+}
+
+const ERRORS: &str =
+    "  - { id: e, faults: [ { kind: errors, target: b, start: 10s, duration: 10s, magnitude: { probability: 1 } } ] }";
+
+fn nodes(record: &scenarios::record::RunRecord) -> Vec<&str> {
+    record.breaches.iter().filter(|b| b.by_error).map(|b| b.node.as_str()).collect()
+}
+
+#[test]
+fn a_breach_of_the_target_alone_is_no_cascade() {
+    for record in sweep(&pair("degrade", 64), &scenarios(ERRORS), 1..4, 40, 2) {
+        assert_eq!(nodes(&record), ["b"]);
+        assert!(!record.cascaded && !record.vs_baseline.cascaded, "{record:#?}");
+        assert_eq!(record.vs_baseline.breached, ["b"]);
+        assert_eq!((record.harmed, record.failed, record.recovery_s), (0, 0, Some(0.0)));
+    }
+}
+
+#[test]
+fn a_breach_beyond_the_target_is_one_and_who_met_the_fault_was_harmed_directly() {
+    for record in sweep(&pair("fail", 64), &scenarios(ERRORS), 1..4, 40, 2) {
+        assert_eq!(nodes(&record), ["users", "a", "b"]);
+        assert!(record.cascaded && record.vs_baseline.cascaded && !record.metastable);
+        // 100 users a second for 10 s, half of whom call b: 500 +- 27; five standard deviations.
+        assert!((380..=620).contains(&record.failed), "{}", record.failed);
+        assert_eq!((record.twin_failed, record.harmed, record.harmed_directly), (0, record.failed, record.failed));
+        assert!((record.error_rate.peak - 0.5).abs() < 0.2 && record.error_rate.baseline == 0.0);
+        assert!(record.recovery_s.is_some_and(|s| s < 1.0), "errors leave nothing behind: {:?}", record.recovery_s);
+    }
+}
+
+#[test]
+fn who_only_waits_behind_the_fault_is_harmed_indirectly() {
+    // Bytes to b vanish: each call holds one of a's eight workers for 2 s, and those who never call b queue behind them.
+    let text = "  - { id: h, faults: [ { kind: black_hole, target: a->b, start: 10s, duration: 10s } ] }";
+    for record in sweep(&pair("fail", 8), &scenarios(text), 1..4, 60, 2) {
+        let indirectly = record.harmed - record.harmed_directly;
+        assert!(record.harmed_directly > 10 && indirectly > 300, "{} harmed, {} directly", record.harmed, record.harmed_directly);
+        assert!(record.harmed <= record.requests);
+        assert_eq!(record.queue_node, "a");
+        assert_eq!(record.queue_depth.peak, 32.0);
+    }
+}
