@@ -32,6 +32,10 @@ pub enum Purpose {
     Fault = 9,
     /// What one uncertain number is worth in one world.
     World = 10,
+    /// Which key a message is about.
+    MessageKey = 11,
+    /// How long a user thinks before the next request.
+    Think = 12,
 }
 
 /// A 64-bit name of a request, attempt, message or replica. Keys form a tree.

@@ -6,7 +6,7 @@
 
 use crate::dist::Work;
 use crate::param::ParamMut;
-use crate::system::{Call, Edge, Model, OpRef, Service, Step, Topic};
+use crate::system::{BreakerWindow, Call, Edge, Model, OpRef, Service, Step, Topic, Trips};
 
 /// One use of an operation or topic by somebody else: what stands behind an edge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,9 +182,17 @@ fn visit_edge(path: &str, edge: &mut Edge, f: &mut Visitor<'_>) {
         }
     }
     if let Some(breaker) = &mut edge.breaker {
-        f(&format!("{path}.breaker.window"), ParamMut::Count(&mut breaker.window));
-        f(&format!("{path}.breaker.min_calls"), ParamMut::Count(&mut breaker.min_calls));
-        f(&format!("{path}.breaker.threshold"), ParamMut::Share(&mut breaker.threshold));
+        match &mut breaker.trips {
+            Trips::Share { window, min_calls, threshold } => {
+                match window {
+                    BreakerWindow::Calls(calls) => f(&format!("{path}.breaker.window"), ParamMut::Count(calls)),
+                    BreakerWindow::Time(last) => f(&format!("{path}.breaker.window"), ParamMut::Time(last)),
+                }
+                f(&format!("{path}.breaker.min_calls"), ParamMut::Count(min_calls));
+                f(&format!("{path}.breaker.threshold"), ParamMut::Share(threshold));
+            }
+            Trips::Consecutive(failures) => f(&format!("{path}.breaker.consecutive"), ParamMut::Count(failures)),
+        }
         f(&format!("{path}.breaker.open"), ParamMut::Time(&mut breaker.open));
         f(&format!("{path}.breaker.probes"), ParamMut::Count(&mut breaker.probes));
     }

@@ -59,6 +59,7 @@ struct Checker<'a> {
 enum Where {
     Edge,
     Service,
+    Cache,
     ServiceOrTopic,
     Topic,
     Entry,
@@ -68,12 +69,28 @@ fn strikes(kind: &FaultKind) -> Where {
     match kind {
         FaultKind::Latency { .. }
         | FaultKind::ConnectionDrop { .. }
-        | FaultKind::BlackHole
+        | FaultKind::BlackHole { .. }
+        | FaultKind::Loss { .. }
+        | FaultKind::Bandwidth { .. }
+        | FaultKind::TimeoutLowered { .. }
         | FaultKind::AggressiveRetries { .. } => Where::Edge,
-        FaultKind::Errors { .. } | FaultKind::Slow { .. } | FaultKind::WorkersLost { .. } => Where::Service,
+        FaultKind::Errors { .. }
+        | FaultKind::Slow { .. }
+        | FaultKind::Pause
+        | FaultKind::ReplicasLost { .. }
+        | FaultKind::QueueShrunk { .. }
+        | FaultKind::Leak { .. }
+        | FaultKind::WorkersLost { .. } => Where::Service,
+        FaultKind::Flush { .. } | FaultKind::HitRatioDrop { .. } => Where::Cache,
         FaultKind::Crash { .. } => Where::ServiceOrTopic,
-        FaultKind::Surge { .. } => Where::Entry,
-        FaultKind::Delay { .. } | FaultKind::Reorder { .. } | FaultKind::ConsumerStall => Where::Topic,
+        FaultKind::Surge { .. } | FaultKind::Reload { .. } => Where::Entry,
+        FaultKind::Delay { .. }
+        | FaultKind::Reorder { .. }
+        | FaultKind::Duplicate { .. }
+        | FaultKind::MessageLoss { .. }
+        | FaultKind::ConsumerStall
+        | FaultKind::SlowConsumer { .. }
+        | FaultKind::Poison { .. } => Where::Topic,
     }
 }
 
@@ -82,6 +99,7 @@ impl Where {
         match self {
             Where::Edge => "an edge such as a->b, or *->b",
             Where::Service => "a service",
+            Where::Cache => "a service with a cache",
             Where::ServiceOrTopic => "a service or topic",
             Where::Topic => "a topic",
             Where::Entry => "an entry",
@@ -167,6 +185,7 @@ impl Checker<'_> {
         let names: Vec<&str> = match wanted {
             Where::Edge => Vec::new(),
             Where::Service => services().collect(),
+            Where::Cache => services().filter(|name| model.services[*name].cache.is_some()).collect(),
             Where::ServiceOrTopic => services().chain(topics()).collect(),
             Where::Topic => topics().collect(),
             Where::Entry => model.workload.keys().map(String::as_str).collect(),

@@ -55,15 +55,28 @@ impl Checker<'_> {
         }
         if let Some(breaker) = &edge.breaker {
             let place = format!("{place}/breaker");
-            let window = breaker.window.value;
-            self.param(&format!("{place}/window"), &breaker.window, |n| *n >= 1, "at least 1 try");
-            self.param(&format!("{place}/min_calls"), &breaker.min_calls, |n| *n >= 1, "at least 1 try");
-            if breaker.min_calls.value > window {
-                let expected = format!("at most {window}, the window");
-                self.add(&format!("{place}/min_calls"), breaker.min_calls.value.to_string(), expected, "");
+            match &breaker.trips {
+                Trips::Share { window, min_calls, threshold } => {
+                    self.param(&format!("{place}/min_calls"), min_calls, |n| *n >= 1, "at least 1 try");
+                    let possible = |p: &f64| *p > 0.0 && *p <= 1.0;
+                    self.param(&format!("{place}/threshold"), threshold, possible, "a share above 0 and up to 1");
+                    match window {
+                        BreakerWindow::Calls(window) => {
+                            self.param(&format!("{place}/window"), window, |n| *n >= 1, "at least 1 try");
+                            if min_calls.value > window.value {
+                                let expected = format!("at most {}, the window", window.value);
+                                self.add(&format!("{place}/min_calls"), min_calls.value.to_string(), expected, "");
+                            }
+                        }
+                        BreakerWindow::Time(window) => {
+                            self.param(&format!("{place}/window"), window, |t| !t.is_zero(), "a duration above 0");
+                        }
+                    }
+                }
+                Trips::Consecutive(failures) => {
+                    self.param(&format!("{place}/consecutive"), failures, |n| *n >= 1, "at least 1 failure");
+                }
             }
-            let threshold = |p: &f64| *p > 0.0 && *p <= 1.0;
-            self.param(&format!("{place}/threshold"), &breaker.threshold, threshold, "a share above 0 and up to 1");
             self.param(&format!("{place}/open"), &breaker.open, |t| !t.is_zero(), "a duration above 0");
             self.param(&format!("{place}/probes"), &breaker.probes, |n| *n >= 1, "at least 1 probe");
         }

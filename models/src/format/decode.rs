@@ -300,7 +300,7 @@ impl Decoder {
             d.need(&open, "rate", "user requests, such as 80/s", old_rate, |d, at| at.param(&mut d.mistakes, Cursor::rate))
         });
         let site = self.site_of(&fields, base.map(|entry| entry.site));
-        Some(Entry { to: to?, rate: rate?, site })
+        Some(Entry::open(to?, rate?, site))
     }
 
     /// The site that the document says, else the one there was, else a new one.
@@ -339,7 +339,7 @@ impl Decoder {
         let keys = self.need(&fields, "keys", "distinct keys that are asked for", base.as_ref().map(|c| c.keys), param);
         let mut zipf = base.map_or(Param::declared(1.0), |cache| cache.zipf);
         self.set(&fields, "zipf", &mut zipf, real);
-        Some(Cache { capacity: capacity?, keys: keys?, zipf })
+        Some(Cache { capacity: capacity?, keys: keys?, zipf, ttl: None })
     }
 
     fn operation(&mut self, at: &Cursor<'_>, mut operation: Operation) -> Operation {
@@ -413,13 +413,20 @@ impl Decoder {
         let count = |d: &mut Self, at: &Cursor<'_>| at.param(&mut d.mistakes, Cursor::count);
         let share = |d: &mut Self, at: &Cursor<'_>| at.param(&mut d.mistakes, Cursor::share);
         let time = |d: &mut Self, at: &Cursor<'_>| at.param(&mut d.mistakes, Cursor::duration);
-        let window = self.need(&fields, "window", "tries remembered", base.map(|b| b.window), count);
-        let min_calls = self.need(&fields, "min_calls", "tries before it may open", base.map(|b| b.min_calls), count);
-        let threshold = self.need(&fields, "threshold", "failed share that opens it", base.map(|b| b.threshold), share);
+        let (old_window, old_min_calls, old_threshold) = match base.map(|b| &b.trips) {
+            Some(Trips::Share { window: BreakerWindow::Calls(window), min_calls, threshold }) => {
+                (Some(*window), Some(*min_calls), Some(*threshold))
+            }
+            _ => (None, None, None),
+        };
+        let window = self.need(&fields, "window", "tries remembered", old_window, count);
+        let min_calls = self.need(&fields, "min_calls", "tries before it may open", old_min_calls, count);
+        let threshold = self.need(&fields, "threshold", "failed share that opens it", old_threshold, share);
         let open = self.need(&fields, "open", "how long it stays open", base.map(|b| b.open), time);
         let mut probes = base.map_or(Param::declared(1), |b| b.probes);
         self.set(&fields, "probes", &mut probes, |at, m| at.param(m, Cursor::count));
-        Some(Breaker { window: window?, min_calls: min_calls?, threshold: threshold?, open: open?, probes })
+        let trips = Trips::Share { window: BreakerWindow::Calls(window?), min_calls: min_calls?, threshold: threshold? };
+        Some(Breaker { trips, open: open?, probes })
     }
 
     fn observed_edge(&mut self, at: &Cursor<'_>, _: Option<ObservedEdge>) -> Option<ObservedEdge> {
@@ -453,8 +460,8 @@ impl Decoder {
         self.set(&fields, "max_deliveries", &mut max_deliveries, |at, m| at.param(m, Cursor::count));
         self.set_or_none(&fields, "accept", &mut accept, |d, at, _| d.work(at));
         self.set_or_none(&fields, "observed", &mut observed, Self::observed);
-        let (consumer, concurrency) = (consumer?, concurrency?);
-        Some(Topic { consumer, site, concurrency, capacity, redelivery_delay, max_deliveries, accept, observed })
+        let topic = Topic::to(consumer?, concurrency?, site);
+        Some(Topic { capacity, redelivery_delay, max_deliveries, accept, observed, ..topic })
     }
 }
 

@@ -180,9 +180,20 @@ fn budget(budget: &Budget) -> Yaml {
 
 fn breaker(breaker: &Breaker) -> Yaml {
     let mut entries = Entries::default();
-    entries.add("window", count(&breaker.window));
-    entries.add("min_calls", count(&breaker.min_calls));
-    entries.add("threshold", number(&breaker.threshold));
+    match &breaker.trips {
+        Trips::Share { window, min_calls, threshold } => {
+            entries.add(
+                "window",
+                match window {
+                    BreakerWindow::Calls(calls) => count(calls),
+                    BreakerWindow::Time(last) => time(last),
+                },
+            );
+            entries.add("min_calls", count(min_calls));
+            entries.add("threshold", number(threshold));
+        }
+        Trips::Consecutive(failures) => entries.add("consecutive", count(failures)),
+    }
     entries.add("open", time(&breaker.open));
     entries.add("probes", count(&breaker.probes));
     entries.flow()
@@ -210,7 +221,7 @@ fn work(work: &Work) -> Yaml {
 }
 
 /// A probability in per cent: its shortest decimal form with the point moved in the text, so that it reads back bit for bit.
-fn percent(probability: f64) -> String {
+pub fn percent(probability: f64) -> String {
     let text = probability.to_string();
     let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
     let fraction = format!("{fraction:0<2}");

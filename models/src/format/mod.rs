@@ -20,7 +20,7 @@ use crate::format::cursor::{Cursor, Mistakes};
 use crate::system::Model;
 
 pub use decode::SHAPES;
-pub use encode::write_model;
+pub use encode::{percent, write_model};
 pub use overlay::{Contradiction, Overlay, read_overlay};
 
 /// JSON Schema (2020-12) of a model file.

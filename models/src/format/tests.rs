@@ -148,7 +148,7 @@ impl Inventor {
                 // The first operation is that of the service with the cache.
                 let cache = Call { to: to[0].clone(), ..self.call(to, site) };
                 let origin = self.call(to, site);
-                Step::Lookup(Lookup { cache, origin, fill: self.maybe(|i| i.call(to, site)) })
+                Step::Lookup(Lookup { cache, origin, fill: self.maybe(|i| i.call(to, site)), single_flight: false })
             }
             _ => Step::Call(self.call(to, site)),
         }
@@ -184,9 +184,11 @@ impl Inventor {
             budget: i.maybe(|i| Budget { ratio: i.real(), min_per_s: i.real(), cap: i.real(), initial: i.maybe(Self::real) }),
         });
         let breaker = self.maybe(|i| Breaker {
-            window: Param::declared(100),
-            min_calls: i.count(100),
-            threshold: i.share(),
+            trips: Trips::Share {
+                window: BreakerWindow::Calls(Param::declared(100)),
+                min_calls: i.count(100),
+                threshold: i.share(),
+            },
             open: i.time(),
             probes: i.count(9),
         });
@@ -200,7 +202,7 @@ impl Inventor {
             p50_ms: i.positive_real(),
             p99_ms: i.positive_real(),
         });
-        Edge { latency: self.maybe(Self::time), timeout: self.maybe(Self::time), retry, breaker, observed }
+        Edge { latency: self.maybe(Self::time), timeout: self.maybe(Self::time), retry, breaker, observed, ..Edge::default() }
     }
 
     fn model(&mut self) -> Model {
@@ -223,9 +225,11 @@ impl Inventor {
                     capacity: self.count(9999),
                     keys: self.count(9999),
                     zipf: self.real(),
+                    ttl: None,
                 }),
                 operations: Default::default(),
                 observed: self.maybe(Self::observed),
+                ..Service::default()
             };
             for operation in NAMES.iter().skip(self.below(9) as usize).take(1 + self.below(3) as usize) {
                 let topics: Vec<String> = model.topics.keys().cloned().collect();
@@ -241,21 +245,19 @@ impl Inventor {
             if self.below(3) == 0 {
                 site += 1;
                 let topic = Topic {
-                    consumer: operations[0].clone(),
-                    site,
-                    concurrency: self.count(99),
                     capacity: self.limit(),
                     redelivery_delay: self.time(),
                     max_deliveries: self.count(9),
                     accept: self.maybe(Self::work),
                     observed: self.maybe(Self::observed),
+                    ..Topic::to(operations[0].clone(), self.count(99), site)
                 };
                 model.topics.insert(format!("topic {i}"), topic);
             }
             callable.extend(operations);
             model.services.insert(name.to_string(), service);
         }
-        let entry = Entry { to: callable[callable.len() - 1].clone(), rate: self.real(), site: site + 1 };
+        let entry = Entry::open(callable[callable.len() - 1].clone(), self.real(), site + 1);
         model.workload.insert("users".into(), entry);
         for _ in 0..self.below(9) {
             let [from, to] = [0; 2].map(|_| callable[self.below(callable.len() as u64) as usize].service.clone());

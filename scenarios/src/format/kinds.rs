@@ -6,7 +6,7 @@ use models::format::cursor::{Cursor, Fields, Mistakes, Shape};
 use models::format::yaml::Yaml;
 use models::units::Nanos;
 
-use crate::fault::FaultKind;
+use crate::fault::{FaultKind, Leg};
 
 /// What a file may say of one kind of fault.
 #[derive(Debug)]
@@ -70,12 +70,13 @@ pub(super) fn kind(fault: &Fields<'_>, m: &mut Mistakes) -> Option<FaultKind> {
         "latency" => {
             let delivers_abandoned = magnitude.or("delivers_abandoned", false, Cursor::boolean);
             let (add, jitter) = magnitude.add_and_jitter()?;
-            Some(FaultKind::Latency { add, jitter, delivers_abandoned: delivers_abandoned? })
+            let delivers_abandoned = delivers_abandoned?;
+            Some(FaultKind::Latency { add, jitter, distribution: None, leg: Leg::Request, delivers_abandoned })
         }
         "connection_drop" => {
             Some(FaultKind::ConnectionDrop { probability: magnitude.need("probability", "0.2", Cursor::share)? })
         }
-        "black_hole" => Some(FaultKind::BlackHole),
+        "black_hole" => Some(FaultKind::BlackHole { leg: Leg::Both }),
         "retries" => {
             let attempts = magnitude.need("attempts", "8", Cursor::count);
             let backoff = magnitude.or("backoff", Nanos::ZERO, Cursor::duration);
@@ -170,7 +171,7 @@ pub(super) fn write_magnitude(kind: &FaultKind) -> Vec<(String, Yaml)> {
     let time = |t: &Nanos| Some(Yaml::bare(t));
     let time_unless_0 = |t: &Nanos| (!t.is_zero()).then(|| Yaml::bare(t));
     match kind {
-        FaultKind::Latency { add, jitter, delivers_abandoned } => {
+        FaultKind::Latency { add, jitter, distribution: _, leg: _, delivers_abandoned } => {
             entries.extend([("add", time(add)), ("jitter", time_unless_0(jitter))]);
             entries.push(("delivers_abandoned", delivers_abandoned.then(|| Yaml::bare(true))));
         }
@@ -190,7 +191,7 @@ pub(super) fn write_magnitude(kind: &FaultKind) -> Vec<(String, Yaml)> {
         FaultKind::Reorder { probability, within } => {
             entries.extend([("probability", Some(Yaml::bare(probability))), ("within", time(within))]);
         }
-        FaultKind::BlackHole | FaultKind::ConsumerStall => {}
+        _ => {}
     }
     entries.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
 }

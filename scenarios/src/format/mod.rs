@@ -104,7 +104,7 @@ fn fault(at: &Cursor<'_>, m: &mut Mistakes) -> Option<Fault> {
         }
         Some(duration)
     });
-    Some(Fault { kind: kind?, target: target?, start: SimTime::from_nanos(start?.as_nanos()), duration: duration? })
+    Some(Fault::new(kind?, target?, SimTime::from_nanos(start?.as_nanos()), duration?))
 }
 
 fn target(at: &Cursor<'_>, m: &mut Mistakes) -> Option<Target> {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::Value as Json;
 
 use super::*;
-use crate::fault::FaultKind;
+use crate::fault::{FaultKind, Leg};
 
 fn nanos() -> impl Strategy<Value = Nanos> {
     (0u32..50, any::<u64>()).prop_map(|(bits, n)| Nanos::from_nanos(1 + n % (1 << bits)))
@@ -15,10 +15,11 @@ fn nanos() -> impl Strategy<Value = Nanos> {
 fn kind() -> impl Strategy<Value = FaultKind> {
     let share = || 0.0..=1.0;
     prop_oneof![
-        (nanos(), prop_oneof![Just(Nanos::ZERO), nanos()], any::<bool>())
-            .prop_map(|(add, jitter, delivers_abandoned)| FaultKind::Latency { add, jitter, delivers_abandoned }),
+        (nanos(), prop_oneof![Just(Nanos::ZERO), nanos()], any::<bool>()).prop_map(|(add, jitter, delivers_abandoned)| {
+            FaultKind::Latency { add, jitter, distribution: None, leg: Leg::Request, delivers_abandoned }
+        }),
         share().prop_map(|probability| FaultKind::ConnectionDrop { probability }),
-        Just(FaultKind::BlackHole),
+        Just(FaultKind::BlackHole { leg: Leg::Both }),
         (1u32..1000, nanos()).prop_map(|(attempts, backoff)| FaultKind::AggressiveRetries { attempts, backoff }),
         share().prop_map(|probability| FaultKind::Errors { probability }),
         (0.001f64..1000.0).prop_map(|factor| FaultKind::Slow { factor }),
@@ -41,12 +42,8 @@ fn target() -> impl Strategy<Value = Target> {
 }
 
 fn scenarios() -> impl Strategy<Value = Vec<Scenario>> {
-    let fault = (kind(), target(), nanos(), nanos()).prop_map(|(kind, target, start, duration)| Fault {
-        kind,
-        target,
-        start: SimTime::from_nanos(start.as_nanos()),
-        duration,
-    });
+    let fault = (kind(), target(), nanos(), nanos())
+        .prop_map(|(kind, target, start, duration)| Fault::new(kind, target, SimTime::from_nanos(start.as_nanos()), duration));
     let why = prop_oneof![Just(String::new()), "[ -~é\n]{1,60}"];
     let one = (why, prop::option::of(0.01f64..100.0), prop::collection::vec(fault, 0..4));
     prop::collection::vec(one, 0..6).prop_map(|list| {
@@ -107,7 +104,7 @@ fn other_tools_words_are_read_and_valid_by_the_schema() {
         ("capacity", "{ fraction: 0.5 }", FaultKind::WorkersLost { keep: 0.5 }),
         ("error", "{ prob: 0.3 }", FaultKind::Errors { probability: 0.3 }),
         ("conn_drop", "{ prob: 0.2 }", FaultKind::ConnectionDrop { probability: 0.2 }),
-        ("blackhole", "{}", FaultKind::BlackHole),
+        ("blackhole", "{}", FaultKind::BlackHole { leg: Leg::Both }),
         ("retry_policy", "{ max_attempts: 8 }", FaultKind::AggressiveRetries { attempts: 8, backoff: Nanos::ZERO }),
         ("msg_delay", "{ max: 2s }", FaultKind::Delay { add: Nanos::ZERO, jitter: Nanos::from_secs(2) }),
         ("stall", "{}", FaultKind::ConsumerStall),

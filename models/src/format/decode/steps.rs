@@ -138,7 +138,7 @@ impl Decoder {
         let origin = fields.need("origin", "a call", &mut self.mistakes).and_then(|at| self.call(&at, PLAIN));
         let mut fill = None;
         self.set_or_none(&fields, "fill", &mut fill, |d, at, _| d.call(at, FILL));
-        Some(Lookup { cache: cache?, origin: origin?, fill })
+        Some(Lookup { cache: cache?, origin: origin?, fill, single_flight: false })
     }
 
     fn publish(&mut self, at: &Cursor<'_>) -> Option<Publish> {
