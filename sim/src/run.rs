@@ -102,6 +102,8 @@ pub struct FailedAttempts {
     pub connection: u64,
     /// Refused by the circuit breaker.
     pub breaker_open: u64,
+    /// Refused because the caller had too many under way already.
+    pub bulkhead: u64,
 }
 
 /// One service after the warm-up.
@@ -287,7 +289,7 @@ impl Finished {
         let Some(totals) = self.recorder.totals.get(edge) else { return CallStats::default() };
         let requests = totals.requests.max(1) as f64;
         let quantile = |latencies: &Histogram, per_mille| latencies.quantile_ms(per_mille);
-        let [error, overload, timeout, connection, breaker_open] = totals.causes;
+        let [error, overload, timeout, connection, breaker_open, bulkhead] = totals.causes;
         CallStats {
             requests: totals.requests,
             attempts: totals.attempts,
@@ -296,7 +298,7 @@ impl Finished {
             mean_ms: totals.sum_ns as f64 / 1e6 / requests,
             p50_ms: quantile(&totals.latencies, 500),
             p99_ms: quantile(&totals.latencies, 990),
-            failed_attempts: FailedAttempts { error, overload, timeout, connection, breaker_open },
+            failed_attempts: FailedAttempts { error, overload, timeout, connection, breaker_open, bulkhead },
         }
     }
 

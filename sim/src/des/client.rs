@@ -277,7 +277,7 @@ impl State {
     pub(super) fn connection_error(&mut self, p: &Tables, c: u32) {
         let e = p.sites[self.calls[c].site as usize].edge;
         self.calls[c].exec = NONE;
-        self.recorder.node_ended(p.edges[e as usize].to_node, None, true);
+        self.recorder.connection_error(p.edges[e as usize].to_node);
         self.try_failed(p, c, Cause::Connection);
     }
 

@@ -29,7 +29,7 @@ use queue::{Event, EventQueue, Kind};
 use slab::Slab;
 
 pub(crate) use faults::FaultPlan;
-pub(crate) use recorder::{BUCKET_NS, FAILED, NO_P99, Recorder, UNFINISHED, WIDE_BUCKETS, WINDOW_BUCKETS};
+pub(crate) use recorder::{BUCKET_NS, FAILED, Left, NO_P99, Recorder, UNFINISHED, WIDE_BUCKETS, WINDOW_BUCKETS};
 
 /// How many events may pass before a run looks whether it is to end early.
 const LOOK_EVERY: u64 = 256;
@@ -386,8 +386,7 @@ impl State {
     fn user_done(&mut self, entry: u32, number: u32, began: u64, key: Key, failure: Option<Cause>) {
         let latency = self.now - began;
         self.note(if failure.is_some() { Mark::UserFailed } else { Mark::UserDone }, entry, key);
-        self.recorder.node_ended(entry, Some(latency), failure.is_some());
-        self.recorder.user_ended(number, latency, failure.is_some());
+        self.recorder.user_ended(number, entry, latency, failure.is_some());
     }
 
     /// How long those user requests have lasted that are not done: for the end of a run.

@@ -25,6 +25,26 @@ pub(crate) const SLOWEST: u32 = u32::MAX - 2;
 /// No latency in the window.
 pub(crate) const NO_P99: u16 = u16::MAX;
 
+/// Causes of failed tries that are told apart.
+pub(crate) const CAUSES: usize = 6;
+
+/// How a request left a station, or a message its topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// Answered rightly; a message: acknowledged.
+    Answered,
+    /// Answered with an error; a message: given up.
+    Failed,
+    /// Turned away on arrival: no room.
+    Refused,
+    /// Turned away later, by whatever sheds load.
+    Shed,
+    /// Its caller had gone, and work for it stopped.
+    Cancelled,
+    /// Lost in a crash.
+    Killed,
+}
+
 /// One node in one bucket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct NodeStep {
@@ -72,7 +92,8 @@ pub(crate) struct EdgeTotals {
     pub(crate) requests: u64,
     pub(crate) attempts: u64,
     pub(crate) errors: u64,
-    pub(crate) causes: [u64; 5],
+    /// By [`Cause`], and a sixth to come.
+    pub(crate) causes: [u64; CAUSES],
     pub(crate) sum_ns: u128,
     pub(crate) latencies: Histogram,
 }
@@ -293,9 +314,94 @@ impl Recorder {
         self.bucket_end += BUCKET_NS;
     }
 
-    /// A node has ended something; `latency` is `None` for a connection that was refused or reset.
+    /// A request has reached a station.
     #[inline]
-    pub(crate) fn node_ended(&mut self, node: u32, latency: Option<u64>, error: bool) {
+    pub(crate) fn arrived(&mut self, node: u32, now: u64) {
+        self.present_changed(node - self.entries as u32, node, now, 1);
+    }
+
+    /// A request that had reached a station has left it. `late`: its caller had gone before.
+    #[inline]
+    pub(crate) fn left(&mut self, node: u32, now: u64, arrived_at: u64, how: Left, late: bool) {
+        let service = node - self.entries as u32;
+        self.present_changed(service, node, now, -1);
+        if how != Left::Killed {
+            self.node_ended(node, Some(now - arrived_at), how != Left::Answered);
+        }
+        if late && matches!(how, Left::Answered | Left::Failed) {
+            self.wasted(service);
+        }
+    }
+
+    /// A connection to a node was refused or reset: it has ended with an error, without a latency.
+    #[inline]
+    pub(crate) fn connection_error(&mut self, node: u32) {
+        self.node_ended(node, None, true);
+    }
+
+    /// A request has got a worker, after it `waited` for one.
+    #[inline]
+    pub(crate) fn worker_taken(&mut self, node: u32, now: u64, waited: u64) {
+        let service = node - self.entries as u32;
+        self.busy_changed(service, now, 1);
+        self.waited(service, waited);
+    }
+
+    /// A worker is free again.
+    #[inline]
+    pub(crate) fn worker_freed(&mut self, node: u32, now: u64) {
+        self.busy_changed(node - self.entries as u32, now, -1);
+    }
+
+    /// Whether no more user requests can be told apart, so that the run has to end (asked where the slabs' limits are).
+    pub(crate) fn is_full(&self) -> bool {
+        self.users.len().max(self.surged.len()) >= super::SURGE as usize - 1
+    }
+
+    /// In debug builds, just before a bucket is closed: holds the books against the requests that are there (node, arrived at).
+    #[cfg(debug_assertions)]
+    pub(crate) fn audit(&mut self, _live: impl Iterator<Item = (u32, u64)>) {}
+
+    /// An answer was given although a callee had failed.
+    #[inline]
+    pub(crate) fn degraded(&mut self, _node: u32) {}
+
+    /// A topic has taken a message (one it refuses arrives and leaves, too).
+    #[inline]
+    pub(crate) fn message_arrived(&mut self, node: u32, _now: u64) {
+        self.node_in_flight(node, 1);
+    }
+
+    /// A message has left its topic: acknowledged (`Answered`), given up (`Failed`), not taken (`Refused`), dropped to make room (`Shed`),
+    /// lost with its broker (`Killed`). The first two have a latency.
+    #[inline]
+    pub(crate) fn message_left(&mut self, node: u32, now: u64, published_at: u64, how: Left) {
+        self.node_in_flight(node, -1);
+        let latency = matches!(how, Left::Answered | Left::Failed).then(|| now - published_at);
+        self.node_ended(node, latency, how != Left::Answered);
+    }
+
+    /// A message is delivered again.
+    #[inline]
+    pub(crate) fn redelivered(&mut self, _node: u32) {}
+
+    /// A message has used up its deliveries.
+    #[inline]
+    pub(crate) fn dead_letter(&mut self, _node: u32) {}
+
+    /// A consumer applied an older update after a newer one.
+    #[inline]
+    pub(crate) fn stale_write(&mut self, _node: u32) {}
+
+    /// A consumer applied the same message twice.
+    #[inline]
+    pub(crate) fn duplicate_effect(&mut self, _node: u32) {}
+
+    /// A message vanished before it reached its topic (one lost with its broker leaves as `Killed`).
+    #[inline]
+    pub(crate) fn message_lost(&mut self, _node: u32) {}
+
+    fn node_ended(&mut self, node: u32, latency: Option<u64>, error: bool) {
         let n = &mut self.nodes[node as usize];
         n.step.ended += 1;
         n.step.errors += u32::from(error);
@@ -310,7 +416,7 @@ impl Recorder {
     }
 
     #[inline]
-    pub(crate) fn node_in_flight(&mut self, node: u32, change: i32) {
+    fn node_in_flight(&mut self, node: u32, change: i32) {
         let n = &mut self.nodes[node as usize];
         n.in_flight = n.in_flight.wrapping_add_signed(change);
         n.step.in_flight = n.step.in_flight.max(n.in_flight);
@@ -362,7 +468,7 @@ impl Recorder {
     }
 
     #[inline]
-    pub(crate) fn busy_changed(&mut self, service: u32, now: u64, change: i32) {
+    fn busy_changed(&mut self, service: u32, now: u64, change: i32) {
         let s = &mut self.services[service as usize];
         s.busy += u128::from(s.busy_now) * u128::from(now - s.busy_since);
         s.busy_since = now;
@@ -370,7 +476,7 @@ impl Recorder {
     }
 
     #[inline]
-    pub(crate) fn present_changed(&mut self, service: u32, node: u32, now: u64, change: i32) {
+    fn present_changed(&mut self, service: u32, node: u32, now: u64, change: i32) {
         let s = &mut self.services[service as usize];
         s.present += u128::from(s.present_now) * u128::from(now - s.present_since);
         s.present_since = now;
@@ -379,14 +485,14 @@ impl Recorder {
     }
 
     #[inline]
-    pub(crate) fn waited(&mut self, service: u32, wait: u64) {
+    fn waited(&mut self, service: u32, wait: u64) {
         let s = &mut self.services[service as usize];
         s.waits_ns += u128::from(wait);
         s.started += 1;
     }
 
     #[inline]
-    pub(crate) fn wasted(&mut self, service: u32) {
+    fn wasted(&mut self, service: u32) {
         self.services[service as usize].wasted += 1;
         self.system_now.wasted += 1;
     }
@@ -415,7 +521,16 @@ impl Recorder {
         }
     }
 
-    pub(crate) fn user_ended(&mut self, number: u32, latency: u64, failed: bool) {
+    /// The `nth` request of one of an entry's `users` who wait for their answers arrives; returns its number.
+    #[inline]
+    pub(crate) fn user_arrived_nth(&mut self, _entry: u32, _user: u32, _nth: u32, _users: u32) -> u32 {
+        unimplemented!("numbered by user")
+    }
+
+    /// A user request is over.
+    #[inline]
+    pub(crate) fn user_ended(&mut self, number: u32, entry_node: u32, latency: u64, failed: bool) {
+        self.node_ended(entry_node, Some(latency), failed);
         *self.user(number) = if failed { FAILED } else { (latency / 1_000).min(u64::from(SLOWEST)) as u32 };
     }
 

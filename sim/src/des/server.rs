@@ -9,7 +9,7 @@ use models::system::{Balance, Cause, Wait};
 
 use super::client::Parent;
 use super::queue::Kind;
-use super::{Exec, Mark, Phase, Role, State};
+use super::{Exec, Left, Mark, Phase, Role, State};
 use crate::program::{FAR_NS, NONE, StepP, Tables};
 
 impl State {
@@ -69,7 +69,7 @@ impl State {
         }
         self.execs[x].arrived = self.now;
         self.replicas[exec.replica as usize].present += 1;
-        self.recorder.present_changed(exec.service, service.node, self.now, 1);
+        self.recorder.arrived(service.node, self.now);
         if faulted {
             let effect = &self.effects.services[exec.service as usize];
             if effect.errors.iter().any(|&(fault, chance)| State::fault_draw(exec.key, fault, chance)) {
@@ -251,8 +251,7 @@ impl State {
         exec.holds_worker = true;
         let (service, r, step) = (exec.service, exec.replica, exec.step);
         self.replicas[r as usize].busy += 1;
-        self.recorder.busy_changed(service, self.now, 1);
-        self.recorder.waited(service, waited);
+        self.recorder.worker_taken(p.services[service as usize].node, self.now, waited);
         if matches!(p.steps[step as usize], StepP::Work { .. }) {
             self.start_work(p, x);
         } else {
@@ -292,19 +291,19 @@ impl State {
         }
         let more_work = matches!(p.steps[exec.step as usize], StepP::Work { .. });
         if !p.services[exec.service as usize].blocking && !more_work {
-            self.release_worker(x);
+            self.release_worker(p, x);
             self.dispatch(p, exec.replica);
         }
         self.advance(p, x);
     }
 
-    fn release_worker(&mut self, x: u32) {
+    fn release_worker(&mut self, p: &Tables, x: u32) {
         let exec = &mut self.execs[x];
         if exec.holds_worker {
             exec.holds_worker = false;
             let (service, r) = (exec.service, exec.replica);
             self.replicas[r as usize].busy -= 1;
-            self.recorder.busy_changed(service, self.now, -1);
+            self.recorder.worker_freed(p.services[service as usize].node, self.now);
         }
     }
 
@@ -324,10 +323,15 @@ impl State {
                 Role::Plain | Role::Origin => {}
             }
         }
-        self.leave(p, x, failure.is_some());
-        if exec.abandoned && failure != Some(Cause::Overload) {
-            self.recorder.wasted(exec.service);
-        }
+        self.leave(
+            p,
+            x,
+            match failure {
+                None => Left::Answered,
+                Some(Cause::Overload) => Left::Refused,
+                Some(_) => Left::Failed,
+            },
+        );
         if exec.call != NONE {
             self.reply(p, exec.call, failure, hit);
         }
@@ -342,16 +346,15 @@ impl State {
         }
         let exec = self.execs[x];
         self.note(Mark::Failed, p.services[exec.service as usize].node, exec.key);
-        self.leave(p, x, true);
+        self.leave(p, x, Left::Cancelled);
     }
 
     /// Takes a request out of its service's books and gives its worker on.
-    fn leave(&mut self, p: &Tables, x: u32, error: bool) {
+    fn leave(&mut self, p: &Tables, x: u32, how: Left) {
         let exec = self.execs[x];
         let node = p.services[exec.service as usize].node;
-        self.recorder.node_ended(node, Some(self.now - exec.arrived), error);
-        self.recorder.present_changed(exec.service, node, self.now, -1);
-        self.release_worker(x);
+        self.recorder.left(node, self.now, exec.arrived, how, exec.abandoned);
+        self.release_worker(p, x);
         self.replicas[exec.replica as usize].present -= 1;
         self.free_exec(x);
         self.dispatch(p, exec.replica);
@@ -380,8 +383,8 @@ impl State {
             self.abandon_open_calls(p, x);
             self.note(Mark::Killed, node, exec.key);
             self.recorder.touch(exec.request);
-            self.recorder.present_changed(service, node, self.now, -1);
-            self.release_worker(x);
+            self.recorder.left(node, self.now, exec.arrived, Left::Killed, exec.abandoned);
+            self.release_worker(p, x);
             self.free_exec(x);
             if exec.call != NONE {
                 self.calls[exec.call].exec = NONE;

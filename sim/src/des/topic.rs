@@ -10,7 +10,7 @@ use models::system::Cause;
 
 use super::client::Parent;
 use super::queue::Kind;
-use super::{Mark, Role, State};
+use super::{Left, Mark, Role, State};
 use crate::program::{NONE, Tables};
 
 /// A message that the broker keeps.
@@ -71,7 +71,8 @@ impl State {
             return;
         }
         if state.waiting >= topic.capacity {
-            self.recorder.node_ended(topic.node, None, true);
+            self.recorder.message_arrived(topic.node, self.now);
+            self.recorder.message_left(topic.node, self.now, self.now, Left::Refused);
             if exec.call != NONE {
                 self.reply(p, exec.call, Some(Cause::Overload), false);
             }
@@ -93,7 +94,7 @@ impl State {
             open: true,
         });
         self.wait(p, m, hold);
-        self.recorder.node_in_flight(topic.node, 1);
+        self.recorder.message_arrived(topic.node, self.now);
         if exec.call == NONE {
             return;
         }
@@ -160,8 +161,8 @@ impl State {
             return;
         }
         self.note(if acknowledged { Mark::MessageDone } else { Mark::MessageDead }, topic.node, message.key);
-        self.recorder.node_ended(topic.node, Some(self.now - message.published), !acknowledged);
-        self.recorder.node_in_flight(topic.node, -1);
+        let how = if acknowledged { Left::Answered } else { Left::Failed };
+        self.recorder.message_left(topic.node, self.now, message.published, how);
         self.free_message(m);
     }
 
@@ -185,8 +186,7 @@ impl State {
             let message = self.messages[m];
             if message.open && message.topic == t {
                 self.note(Mark::Killed, node, message.key);
-                self.recorder.node_ended(node, None, true);
-                self.recorder.node_in_flight(node, -1);
+                self.recorder.message_left(node, self.now, message.published, Left::Killed);
                 self.free_message(m);
             }
         }
