@@ -109,6 +109,17 @@ impl Chance {
         if p >= 1.0 { Chance::ALWAYS } else { Chance((p.max(0.0) * 18_446_744_073_709_551_616.0) as u64) }
     }
 
+    /// With probability `p` in 2^-16; from 1 on always.
+    pub fn of_q16(p: u64) -> Self {
+        if p >= 1 << 16 { Chance::ALWAYS } else { Chance(p << 48) }
+    }
+
+    /// Whether it can happen at all.
+    #[inline]
+    pub fn may_hit(self) -> bool {
+        self.0 > 0
+    }
+
     /// Whether it happens for these uniform bits.
     #[inline]
     pub fn hits(self, bits: u64) -> bool {

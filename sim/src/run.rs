@@ -243,7 +243,7 @@ impl Finished {
         let r = &self.recorder;
         let seconds = (self.options.horizon.as_secs_f64() - self.options.warm_up.as_secs_f64()).max(1e-9);
         let boundaries: IndexMap<String, CallStats> =
-            p.edges.iter().enumerate().map(|(e, edge)| (edge.name.to_string(), self.calls(e))).collect();
+            p.policies.iter().enumerate().map(|(e, edge)| (edge.name.to_string(), self.calls(e))).collect();
         let entries = p.entries.iter().enumerate().map(|(i, entry)| {
             let edge = p.sites[entry.call as usize].edge as usize;
             (p.nodes[i].name.clone(), self.calls(edge))
@@ -329,7 +329,7 @@ impl Finished {
         });
         let edges = r.edge_count();
         let kept = r.edges.len() / edges.max(1);
-        let edge_series = p.edges.iter().enumerate().filter(|_| kept > 0).map(|(e, edge)| {
+        let edge_series = p.policies.iter().enumerate().filter(|_| kept > 0).map(|(e, edge)| {
             let steps = || (0..kept).map(move |b| &r.edges[b * edges + e]);
             let series = EdgeSeries {
                 attempts: steps().map(|s| s.attempts).collect(),

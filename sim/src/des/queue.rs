@@ -4,21 +4,24 @@
 //! Always true: any two events have an order: time, then class, then sequence number; time never runs back.
 //! Not here: what an event does.
 //!
-//! An event is one 128-bit word: time (62 bits) | class (2) | sequence (36) | slot (25) | kind (3). The order of the words is the
-//! order of the events, for 146 simulated years and 68 billion events; a run's budget of events is checked to lie below.
+//! An event is one 128-bit word: time (56 bits) | class (2) | sequence (40) | slot (26) | kind (4). The order of the words is the order of
+//! the events, for two simulated years and 10^12 events; a run's horizon and its budget of events are checked to lie below.
 //! Sequence numbers are unique, so a slot that remembers the number of the event it waits for knows a stale one.
+//!
+//! Most events fall due in the order in which they are scheduled: all timeouts of one length, all requests over links of one latency. Each
+//! such kind has a FIFO lane, and only the lanes' heads are compared; the rest (ends of work, waits) lies in a 4-ary heap.
 
 use std::collections::VecDeque;
 
-/// What may happen, in the order of classes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What may happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum Kind {
     /// A request's step of work is done. Slot: exec.
     WorkDone = 0,
     /// A reply reaches its caller. Slot: call.
     Reply = 1,
-    /// A fault begins or ends. Slot: index in the run's fault edges.
+    /// A fault begins, changes by a step of its ramp, or ends. Slot: the fault's number and which of these.
     Fault = 2,
     /// A try has lasted too long. Slot: call.
     Timeout = 3,
@@ -30,37 +33,57 @@ pub(crate) enum Kind {
     Resend = 6,
     /// A held message may be delivered. Slot: message.
     Message = 7,
+    /// Time for a hedged try. Slot: call.
+    Hedge = 8,
+    /// A closed loop's user has thought enough. Slot: user.
+    Think = 9,
+    /// Time to look at a service's utilisation. Slot: service.
+    Scale = 10,
+    /// Callers learn that a replica is down or up, or a new one has started. Slot: replica.
+    Notice = 11,
 }
 
+const KINDS: [Kind; 16] = [
+    Kind::WorkDone,
+    Kind::Reply,
+    Kind::Fault,
+    Kind::Timeout,
+    Kind::Arrival,
+    Kind::Request,
+    Kind::Resend,
+    Kind::Message,
+    Kind::Hedge,
+    Kind::Think,
+    Kind::Scale,
+    Kind::Notice,
+    Kind::Notice,
+    Kind::Notice,
+    Kind::Notice,
+    Kind::Notice,
+];
+
 impl Kind {
-    fn class(self) -> u64 {
+    /// Completions and responses, then faults, then timeouts, then arrivals and all else.
+    #[inline]
+    const fn class(self) -> u128 {
         match self {
             Kind::WorkDone | Kind::Reply => 0,
             Kind::Fault => 1,
             Kind::Timeout => 2,
-            Kind::Arrival | Kind::Request | Kind::Resend | Kind::Message => 3,
-        }
-    }
-
-    fn of(bits: u64) -> Kind {
-        match bits & 7 {
-            0 => Kind::WorkDone,
-            1 => Kind::Reply,
-            2 => Kind::Fault,
-            3 => Kind::Timeout,
-            4 => Kind::Arrival,
-            5 => Kind::Request,
-            6 => Kind::Resend,
-            _ => Kind::Message,
+            _ => 3,
         }
     }
 }
 
-const SLOT_BITS: u32 = 25;
+const KIND_BITS: u32 = 4;
+const SLOT_BITS: u32 = 26;
+const SEQUENCE_BITS: u32 = 40;
+const CLASS_SHIFT: u32 = KIND_BITS + SLOT_BITS + SEQUENCE_BITS;
+const TIME_SHIFT: u32 = CLASS_SHIFT + 2;
 /// Most execs, calls or messages at once.
 pub(crate) const MAX_SLOTS: u32 = 1 << SLOT_BITS;
 /// Most events that one run may schedule.
-pub(crate) const MAX_SEQUENCE: u64 = (1 << 36) - 1;
+pub(crate) const MAX_SEQUENCE: u64 = (1 << SEQUENCE_BITS) - 1;
 
 /// One event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,129 +95,65 @@ impl Event {
 
     #[inline]
     pub(crate) fn new(time: u64, kind: Kind, sequence: u64, slot: u32) -> Self {
-        let order = (time << 2) | kind.class();
-        let rest = (sequence << (SLOT_BITS + 3)) | (u64::from(slot) << 3) | kind as u64;
-        Event((u128::from(order) << 64) | u128::from(rest))
+        let low = (u128::from(sequence) << (KIND_BITS + SLOT_BITS)) | u128::from((u64::from(slot) << KIND_BITS) | kind as u64);
+        Event((u128::from(time) << TIME_SHIFT) | (kind.class() << CLASS_SHIFT) | low)
     }
 
     #[inline]
     pub(crate) fn time(self) -> u64 {
-        (self.0 >> 66) as u64
+        (self.0 >> TIME_SHIFT) as u64
     }
 
     #[inline]
     pub(crate) fn kind(self) -> Kind {
-        Kind::of(self.0 as u64)
+        KINDS[(self.0 as usize) & 15]
     }
 
     #[inline]
     pub(crate) fn slot(self) -> u32 {
-        ((self.0 as u64) >> 3) as u32 & (MAX_SLOTS - 1)
+        ((self.0 as u64) >> KIND_BITS) as u32 & (MAX_SLOTS - 1)
     }
 
     #[inline]
     pub(crate) fn sequence(self) -> u64 {
-        (self.0 as u64) >> (SLOT_BITS + 3)
+        (self.0 >> (KIND_BITS + SLOT_BITS)) as u64 & MAX_SEQUENCE
     }
 }
 
-/// Pending events: a 4-ary heap, and beside it a FIFO lane for each distinct timeout (they fall due in the order they were armed).
+/// A 4-ary heap: least first.
 #[derive(Clone, Debug)]
-pub(crate) struct EventQueue {
-    heap: Vec<Event>,
-    lanes: Vec<VecDeque<Event>>,
-    /// The earliest head of a lane, and its lane.
-    lane_head: (Event, u32),
-    sequence: u64,
-}
+struct Heap<T>(Vec<T>);
 
-impl EventQueue {
-    pub(crate) fn new(lanes: usize) -> Self {
-        EventQueue {
-            heap: Vec::with_capacity(256),
-            lanes: vec![VecDeque::with_capacity(64); lanes],
-            lane_head: (Event::NEVER, 0),
-            sequence: 0,
-        }
-    }
-
-    /// Schedules an event; returns its sequence number.
+impl<T: Copy + Ord> Heap<T> {
     #[inline]
-    pub(crate) fn push(&mut self, time: u64, kind: Kind, slot: u32) -> u64 {
-        self.sequence += 1;
-        self.heap.push(Event::new(time, kind, self.sequence, slot));
-        self.sift_up(self.heap.len() - 1);
-        self.sequence
-    }
-
-    /// Arms a timeout of the lane's length; returns its sequence number.
-    #[inline]
-    pub(crate) fn push_timeout(&mut self, lane: u32, time: u64, slot: u32) -> u64 {
-        self.sequence += 1;
-        let event = Event::new(time, Kind::Timeout, self.sequence, slot);
-        self.lanes[lane as usize].push_back(event);
-        if event < self.lane_head.0 {
-            self.lane_head = (event, lane);
-        }
-        self.sequence
-    }
-
-    /// Events scheduled so far.
-    pub(crate) fn scheduled(&self) -> u64 {
-        self.sequence
-    }
-
-    /// The next event before `end` (exclusive); `None` if there is none.
-    #[inline]
-    pub(crate) fn pop_before(&mut self, end: u64) -> Option<Event> {
-        let top = self.heap.first().copied().unwrap_or(Event::NEVER);
-        if self.lane_head.0 < top {
-            if self.lane_head.0.time() >= end {
-                return None;
-            }
-            return Some(self.pop_lane());
-        }
-        if top.time() >= end {
-            return None;
-        }
-        let last = self.heap.pop().expect("the heap has a top");
-        if !self.heap.is_empty() {
-            self.heap[0] = last;
-            self.sift_down();
-        }
-        Some(top)
-    }
-
-    fn pop_lane(&mut self) -> Event {
-        let (event, lane) = self.lane_head;
-        self.lanes[lane as usize].pop_front();
-        self.lane_head = (Event::NEVER, 0);
-        for (lane, events) in self.lanes.iter().enumerate() {
-            if let Some(&head) = events.front()
-                && head < self.lane_head.0
-            {
-                self.lane_head = (head, lane as u32);
-            }
-        }
-        event
-    }
-
-    fn sift_up(&mut self, mut at: usize) {
-        let event = self.heap[at];
+    fn push(&mut self, item: T) {
+        self.0.push(item);
+        let heap = &mut self.0[..];
+        let mut at = heap.len() - 1;
         while at > 0 {
             let parent = (at - 1) / 4;
-            if self.heap[parent] <= event {
+            if heap[parent] <= item {
                 break;
             }
-            self.heap[at] = self.heap[parent];
+            heap[at] = heap[parent];
             at = parent;
         }
-        self.heap[at] = event;
+        heap[at] = item;
     }
 
-    fn sift_down(&mut self) {
-        let heap = &mut self.heap[..];
-        let event = heap[0];
+    #[inline]
+    fn pop(&mut self) {
+        if let Some(last) = self.0.pop()
+            && !self.0.is_empty()
+        {
+            self.replace_top(last);
+        }
+    }
+
+    /// Puts `item` in the place of the least.
+    #[inline]
+    fn replace_top(&mut self, item: T) {
+        let heap = &mut self.0[..];
         let mut at = 0;
         while let Some(children) = heap.get(4 * at + 1..) {
             let (least, child) = match *children {
@@ -203,7 +162,10 @@ impl EventQueue {
                     let (ab, cd) = (if b < a { (1, b) } else { (0, a) }, if d < c { (3, d) } else { (2, c) });
                     if cd.1 < ab.1 { cd } else { ab }
                 }
-                [a, b, c] => [(0, a), (1, b), (2, c)].into_iter().min_by_key(|&(_, event)| event).unwrap_or((0, a)),
+                [a, b, c] => {
+                    let ab = if b < a { (1, b) } else { (0, a) };
+                    if c < ab.1 { (2, c) } else { ab }
+                }
                 [a, b] => {
                     if b < a {
                         (1, b)
@@ -214,13 +176,108 @@ impl EventQueue {
                 [a] => (0, a),
                 [] => break,
             };
-            if child >= event {
+            if child >= item {
                 break;
             }
             heap[at] = child;
             at = 4 * at + 1 + least;
         }
-        heap[at] = event;
+        heap[at] = item;
+    }
+}
+
+/// Where the next event comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// From the heap: it has been taken out.
+    Heap(Event),
+    /// It is the head of this lane, and still there: [`EventQueue::pop_lane`] takes it.
+    Lane(Event, u32),
+}
+
+/// Pending events.
+#[derive(Clone, Debug)]
+pub(crate) struct EventQueue {
+    heap: Heap<Event>,
+    lanes: Vec<VecDeque<Event>>,
+    /// The head of each lane that is not empty, with its lane.
+    heads: Heap<(Event, u32)>,
+    sequence: u64,
+}
+
+impl EventQueue {
+    pub(crate) fn new(lanes: u32) -> Self {
+        EventQueue {
+            heap: Heap(Vec::with_capacity(64)),
+            lanes: vec![VecDeque::new(); lanes as usize],
+            heads: Heap(Vec::with_capacity(lanes as usize)),
+            sequence: 0,
+        }
+    }
+
+    /// Schedules an event; returns its sequence number.
+    #[inline]
+    pub(crate) fn push(&mut self, time: u64, kind: Kind, slot: u32) -> u64 {
+        self.sequence += 1;
+        self.heap.push(Event::new(time, kind, self.sequence, slot));
+        self.sequence
+    }
+
+    /// Schedules an event of a lane's kind, its length from now; returns its sequence number.
+    #[inline]
+    pub(crate) fn push_lane(&mut self, lane: u32, time: u64, kind: Kind, slot: u32) -> u64 {
+        self.sequence += 1;
+        let event = Event::new(time, kind, self.sequence, slot);
+        let events = &mut self.lanes[lane as usize];
+        debug_assert!(events.back().is_none_or(|&last| last < event), "a lane is first in, first out");
+        if events.is_empty() {
+            self.heads.push((event, lane));
+        }
+        events.push_back(event);
+        self.sequence
+    }
+
+    /// Events scheduled so far.
+    pub(crate) fn scheduled(&self) -> u64 {
+        self.sequence
+    }
+
+    /// The next event before `end` (exclusive); `None` if there is none.
+    #[inline]
+    pub(crate) fn next_before(&mut self, end: u64) -> Option<Next> {
+        let top = self.heap.0.first().copied().unwrap_or(Event::NEVER);
+        if let Some(&(head, lane)) = self.heads.0.first()
+            && head < top
+        {
+            return (head.time() < end).then_some(Next::Lane(head, lane));
+        }
+        if top.time() >= end {
+            return None;
+        }
+        self.heap.pop();
+        Some(Next::Heap(top))
+    }
+
+    /// Takes the first event of the lane whose head is the earliest of all, and those behind it that are `stale`: it costs less to look at them
+    /// now than to let each become the head.
+    #[inline]
+    pub(crate) fn pop_lane(&mut self, lane: u32, mut stale: impl FnMut(Event) -> bool) {
+        let events = &mut self.lanes[lane as usize];
+        events.pop_front();
+        loop {
+            match events.front() {
+                Some(&head) if stale(head) => {
+                    events.pop_front();
+                }
+                Some(&head) => return self.heads.replace_top((head, lane)),
+                None => return self.heads.pop(),
+            }
+        }
+    }
+
+    /// All pending events, stale ones included, in no particular order.
+    pub(crate) fn pending(&self) -> impl Iterator<Item = Event> {
+        self.heap.0.iter().copied().chain(self.lanes.iter().flatten().copied())
     }
 }
 
@@ -229,23 +286,36 @@ mod tests {
     use super::*;
     use models::rng::{Key, Purpose};
 
+    fn pop(queue: &mut EventQueue, end: u64) -> Option<Event> {
+        match queue.next_before(end)? {
+            Next::Heap(event) => Some(event),
+            Next::Lane(event, lane) => {
+                queue.pop_lane(lane, |_| false);
+                Some(event)
+            }
+        }
+    }
+
     #[test]
     fn an_event_gives_back_what_it_was_made_of() {
-        let event = Event::new(36_000_000_000_000, Kind::Message, MAX_SEQUENCE, MAX_SLOTS - 1);
-        assert_eq!((event.time(), event.kind()), (36_000_000_000_000, Kind::Message));
-        assert_eq!((event.sequence(), event.slot()), (MAX_SEQUENCE, MAX_SLOTS - 1));
+        for (i, &kind) in KINDS.iter().enumerate().take(12) {
+            assert_eq!(kind as usize, i);
+            let event = Event::new((1 << 56) - 1, kind, MAX_SEQUENCE, MAX_SLOTS - 1);
+            assert_eq!((event.time(), event.kind()), ((1 << 56) - 1, kind));
+            assert_eq!((event.sequence(), event.slot()), (MAX_SEQUENCE, MAX_SLOTS - 1));
+        }
     }
 
     #[test]
     fn events_leave_by_time_then_class_then_sequence() {
         let mut queue = EventQueue::new(1);
         queue.push(5, Kind::Arrival, 1);
-        queue.push_timeout(0, 5, 2);
+        queue.push_lane(0, 5, Kind::Timeout, 2);
         queue.push(5, Kind::Fault, 3);
         queue.push(5, Kind::Reply, 4);
         queue.push(5, Kind::WorkDone, 5);
         queue.push(4, Kind::Request, 6);
-        let slots: Vec<u32> = std::iter::from_fn(|| queue.pop_before(6)).map(Event::slot).collect();
+        let slots: Vec<u32> = std::iter::from_fn(|| pop(&mut queue, 6)).map(Event::slot).collect();
         assert_eq!(slots, [6, 4, 5, 3, 2, 1]);
     }
 
@@ -259,19 +329,32 @@ mod tests {
             expected.push(Event::new(time, Kind::WorkDone, sequence, n));
             let lane = n % 3;
             let due = u64::from(n / 3 + lane * 100);
-            let sequence = queue.push_timeout(lane, due, n);
+            let sequence = queue.push_lane(lane, due, Kind::Timeout, n);
             expected.push(Event::new(due, Kind::Timeout, sequence, n));
         }
         expected.sort();
-        let popped: Vec<Event> = std::iter::from_fn(|| queue.pop_before(u64::MAX >> 2)).collect();
+        let popped: Vec<Event> = std::iter::from_fn(|| pop(&mut queue, u64::MAX >> 8)).collect();
         assert_eq!(popped, expected);
+    }
+
+    #[test]
+    fn stale_events_behind_a_lanes_head_go_with_it() {
+        let mut queue = EventQueue::new(1);
+        for slot in 0..6 {
+            queue.push_lane(0, 10 + u64::from(slot), Kind::Timeout, slot);
+        }
+        let Some(Next::Lane(first, lane)) = queue.next_before(100) else { panic!("the lane has a head") };
+        assert_eq!(first.slot(), 0);
+        queue.pop_lane(lane, |event| event.slot() < 4);
+        let slots: Vec<u32> = std::iter::from_fn(|| pop(&mut queue, 100)).map(Event::slot).collect();
+        assert_eq!(slots, [4, 5]);
     }
 
     #[test]
     fn nothing_leaves_at_or_after_the_end() {
         let mut queue = EventQueue::new(0);
         queue.push(10, Kind::Arrival, 0);
-        assert!(queue.pop_before(10).is_none());
-        assert!(queue.pop_before(11).is_some());
+        assert!(queue.next_before(10).is_none());
+        assert!(queue.next_before(11).is_some());
     }
 }
