@@ -9,6 +9,8 @@ mod faults;
 mod formats;
 mod learn;
 mod metastable;
+mod oracles_queues;
+mod oracles_retries;
 mod peers;
 mod readers;
 mod reports;
