@@ -12,6 +12,8 @@ mod metastable;
 mod oracles_queues;
 mod oracles_retries;
 mod peers;
+mod properties;
+mod random_models;
 mod readers;
 mod reports;
 mod scenarios;
