@@ -56,6 +56,24 @@ pub fn sweep(model: &Model, scenarios: &[Scenario], seeds: std::ops::Range<u64>,
     records
 }
 
+/// `operations` of a service that does only this, in YAML.
+pub fn does(operation: &str, steps: &str) -> String {
+    format!("operations: {{ {operation}: {{ paths: [ {{ steps: [ {steps} ] }} ] }} }}")
+}
+
+/// Fault-free runs of the seeds 1 to 10, to take several figures from.
+pub struct Runs(Vec<RunResult>);
+
+impl Runs {
+    pub fn of(&self, seed: u64) -> &RunResult {
+        &self.0[seed as usize - 1]
+    }
+}
+
+pub fn runs(model: &Model, seconds: u64, warm_up: u64) -> Runs {
+    Runs((1..=10).map(|seed| run(model, None, seed, seconds, warm_up)).collect())
+}
+
 /// Mean and half width of the 99.9 % interval of a figure over ten seeds.
 pub fn estimate(figure: impl Fn(u64) -> f64) -> (f64, f64) {
     let values: Vec<f64> = (1..=10).map(figure).collect();
