@@ -36,6 +36,8 @@ pub enum Purpose {
     MessageKey = 11,
     /// How long a user thinks before the next request.
     Think = 12,
+    /// How long it is from one arrival to the next.
+    Arrival = 13,
 }
 
 /// A 64-bit name of a request, attempt, message or replica. Keys form a tree.

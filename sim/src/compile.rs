@@ -19,6 +19,7 @@ use models::table::QuantileTable;
 use models::units::Nanos;
 
 use crate::SimError;
+use crate::des::MOST_LANES;
 use crate::program::{
     AdaptiveLawP, AdaptiveP, AutoscaleP, BreakerP, BudgetP, CacheP, ClosedP, CoDelP, ContentionP, EdgeP, EntryP, FAR_NS, HedgeP, LookupP,
     NONE, NodeKind, NodeP, ONE_Q16, OpP, PathP, PolicyP, ServiceP, ShapeP, SiteP, StepP, TOKEN, Tables, TargetP, TopicP, TripsP,
@@ -228,6 +229,7 @@ impl<'a> Compiler<'a> {
             target: TargetP::Topic,
             callee: topic as u32,
             first_step: NONE,
+            replica: NONE,
             fallback: NONE,
             wait: true,
             once: is_once(&publish.times),
@@ -271,6 +273,7 @@ impl<'a> Compiler<'a> {
             target: TargetP::Op(op),
             callee: self.op_service[op as usize],
             first_step: NONE,
+            replica: NONE,
             fallback: NONE,
             wait,
             once: is_once(counts),
@@ -356,19 +359,25 @@ impl<'a> Compiler<'a> {
         index
     }
 
-    /// Gives a lane to each distinct timeout, and two to each distinct latency: in each, events fall due in the order they are pushed.
+    /// Gives lanes to the timeouts and latencies that most edges have, a latency two (requests and replies): in each, events fall due in the
+    /// order they are pushed.
     fn settle_lanes(&mut self) {
-        let mut lanes: BTreeMap<(u8, u64), u32> = BTreeMap::new();
-        for edge in &mut self.tables.edges {
-            let mut lane = |kind: u8, time: u64| {
-                let next = lanes.len() as u32;
-                if time == 0 { NONE } else { *lanes.entry((kind, time)).or_insert(next) }
-            };
-            edge.timeout_lane = lane(0, edge.timeout);
-            edge.request_lane = lane(1, edge.latency);
-            edge.reply_lane = lane(2, edge.latency);
+        let mut uses: BTreeMap<(u8, u64), usize> = BTreeMap::new();
+        for edge in &self.tables.edges {
+            for kind in [(0, edge.timeout), (1, edge.latency), (2, edge.latency)] {
+                *uses.entry(kind).or_default() += usize::from(kind.1 > 0);
+            }
         }
-        self.tables.lanes = lanes.len() as u32;
+        let mut commonest: Vec<((u8, u64), usize)> = uses.into_iter().filter(|&(_, uses)| uses > 0).collect();
+        commonest.sort_by_key(|&(kind, uses)| (std::cmp::Reverse(uses), kind));
+        commonest.truncate(MOST_LANES);
+        let lane = |kind| commonest.iter().position(|&(one, _)| one == kind).map_or(NONE, |lane| lane as u32);
+        for edge in &mut self.tables.edges {
+            edge.timeout_lane = lane((0, edge.timeout));
+            edge.request_lane = lane((1, edge.latency));
+            edge.reply_lane = lane((2, edge.latency));
+        }
+        self.tables.lanes = commonest.len() as u32;
     }
 
     /// Notes at each call site where its requests begin, now that all operations are compiled.
@@ -378,6 +387,10 @@ impl<'a> Compiler<'a> {
                 let op = &self.tables.ops[op as usize];
                 if op.paths == 1 {
                     site.first_step = self.tables.paths[op.first_path as usize].first_step;
+                }
+                let service = &self.tables.services[site.callee as usize];
+                if service.most_replicas == 1 && service.health_check.is_none() {
+                    site.replica = service.replica_base;
                 }
             }
         }

@@ -46,7 +46,7 @@ pub(crate) struct Tables {
     pub(crate) tables: Vec<QuantileTable>,
     /// Exponential with mean 2^32 ns: scaled into gaps between arrivals.
     pub(crate) unit_exponential: QuantileTable,
-    /// Lanes of the event queue: one for each distinct timeout, and two for each distinct latency (requests and replies).
+    /// Lanes of the event queue.
     pub(crate) lanes: u32,
     /// Replicas of all services, those included that only autoscaling starts.
     pub(crate) replicas: u32,
@@ -212,6 +212,8 @@ pub(crate) struct SiteP {
     pub(crate) callee: u32,
     /// The first step there, if the operation has just one path; else `NONE`.
     pub(crate) first_step: u32,
+    /// The replica that every try goes to, if there is never another; else `NONE`.
+    pub(crate) replica: u32,
     pub(crate) fallback: u32,
     pub(crate) wait: bool,
     /// Made just once, whatever is drawn.

@@ -71,8 +71,8 @@ impl State {
     #[inline]
     fn schedule_arrival(&mut self, p: &Tables, slot: u32) {
         let stream = &mut self.streams[slot as usize];
-        let gap = p.unit_exponential.draw(stream.keys.next_bits());
         stream.next_key = stream.keys.next_key();
+        let gap = p.unit_exponential.draw(stream.next_key.draw(Purpose::Arrival, 0));
         let gap_ns = u64::try_from((u128::from(gap) * stream.gap_q16) >> 48).unwrap_or(FAR_NS).min(FAR_NS);
         let at = match &p.entries[stream.entry as usize].shape {
             None => self.now + gap_ns,

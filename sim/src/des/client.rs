@@ -12,7 +12,8 @@ use models::system::{Cause, Jitter};
 use super::breaker::Breaker;
 use super::limits::Limits;
 use super::queue::Kind;
-use super::records::{Call, Exec, Link, Parent, Phase, Role};
+use super::records::{Call, Exec, Link, Parent, Phase, Role, flag};
+use super::slab::Empty;
 use super::{Mark, State};
 use crate::program::{FAR_NS, NONE, PolicyP, SiteP, TOKEN, Tables, TargetP, cause_bit};
 
@@ -39,7 +40,7 @@ impl ClientState {
 impl State {
     /// Opens a call and sends its first try.
     #[expect(clippy::too_many_arguments, reason = "they are the fields of the call")]
-    #[inline]
+    #[inline(always)]
     pub(super) fn open_call(
         &mut self,
         p: &Tables,
@@ -55,54 +56,57 @@ impl State {
         cache_key: u32,
         lookup: u32,
     ) {
-        let edge = &p.edges[p.sites[site as usize].edge as usize];
+        let s = &p.sites[site as usize];
+        let edge = &p.edges[s.edge as usize];
         let (mut client, mut next_open, mut deadline) = (edge.state_base, NONE, FAR_NS);
+        let c = self.calls.reserve();
         if from == Parent::Exec {
-            let exec = &self.execs[parent];
+            let exec = &mut self.execs[parent];
             (next_open, deadline) = (exec.first_call, exec.deadline);
-            client += self.client_offset(p, parent, edge.callers);
-        }
-        let c = self.calls.insert(Call {
-            parent_key,
-            parent_line,
-            key: parent_key,
-            began: self.now,
-            event: 0,
-            timeout: 0,
-            site,
-            exec: NONE,
-            parent,
-            request,
-            next_open,
-            previous_open: NONE,
-            client,
-            lookup,
-            cache_key,
-            next_waiter: NONE,
-            attempt: 0,
-            repetition,
-            repetitions,
-            hedges: 0,
-            previous_wait: 0,
-            deadline,
-            first_hedge: NONE,
-            from,
-            role,
-            reply: None,
-            hit: false,
-            probe: false,
-            open: true,
-            in_bulkhead: false,
-            link: Link::None,
-            follows: false,
-        });
-        if from == Parent::Exec {
+            exec.first_call = c;
+            if edge.callers > 1 {
+                client += self.client_offset(p, parent, edge.callers);
+            }
             if next_open != NONE {
                 self.calls[next_open].previous_open = c;
             }
-            self.execs[parent].first_call = c;
         }
-        if edge.guarded || deadline != FAR_NS { self.begin_guarded(p, c) } else { self.send(p, c) }
+        let call = &mut self.calls[c];
+        *call = Call {
+            parent_key,
+            parent_line,
+            key: parent_key.child(s.site, repetition, 0),
+            began: self.now,
+            site,
+            parent,
+            request,
+            next_open,
+            client,
+            lookup,
+            cache_key,
+            repetition,
+            repetitions,
+            deadline,
+            from,
+            role,
+            open: true,
+            ..Call::EMPTY
+        };
+        if edge.guarded || deadline != FAR_NS {
+            self.begin_guarded(p, c);
+        } else if self.effects.any {
+            self.dispatch_try(p, c, s);
+        } else {
+            // The way of most: what `dispatch_try` does, where nothing is in its way.
+            let key = call.key;
+            let line = if parent_key == parent_line { key } else { parent_line.child(s.site, repetition, 0) };
+            let again = from == Parent::Message && repetition > 0;
+            self.recorder.attempt(s.edge, edge.inner, again);
+            if edge.timeout > 0 {
+                call.timeout = self.queue.push_lane(edge.timeout_lane, self.now + edge.timeout, Kind::Timeout, c);
+            }
+            self.launch(p, c, s, key, line, 0, 0);
+        }
     }
 
     /// Which of an edge's client states a request at a service uses.
@@ -226,73 +230,85 @@ impl State {
             return;
         }
         let call = &self.calls[c];
-        let key = call.key;
-        let line = if call.attempt == 0 && call.parent_key == call.parent_line {
-            key
-        } else {
-            call.parent_line.child(site.site, call.repetition, 0)
-        };
-        let (request, role, cache_key) = (call.request, call.role, call.cache_key);
-        let mut deadline = FAR_NS;
-        if edge.guarded && p.policies[e as usize].propagates {
-            deadline = call.deadline;
-        }
-        let message = if call.from == Parent::Message { call.parent } else { NONE };
-        let (replica, step, role) = match site.target {
+        let (key, parent_line, repetition) = (call.key, call.parent_line, call.repetition);
+        let first = call.attempt == 0 && call.parent_key == call.parent_line;
+        let line = if first { key } else { parent_line.child(site.site, repetition, 0) };
+        self.launch(p, c, site, key, line, held, held_until);
+    }
+
+    /// Makes the request of a try, which is held for a while and then crosses the network.
+    #[expect(clippy::too_many_arguments, reason = "the caller has them at hand")]
+    #[inline(always)]
+    fn launch(&mut self, p: &Tables, c: u32, site: &SiteP, key: Key, line: Key, held: u64, held_until: u64) {
+        let edge = &p.edges[site.edge as usize];
+        let (replica, step) = match site.target {
             TargetP::Op(op) => {
-                let Some(replica) = self.choose_replica(p, site.callee, e, key) else {
+                let replica = if site.replica != NONE && !self.effects.any {
+                    site.replica
+                } else if let Some(replica) = self.choose_replica(p, site.callee, site.edge, key) {
+                    replica
+                } else {
                     self.connection_error(p, c);
                     return;
                 };
-                let step = if site.first_step == NONE { choose_path(p, op, line) } else { site.first_step };
-                (replica, step, role)
+                (replica, if site.first_step == NONE { choose_path(p, op, line) } else { site.first_step })
             }
-            TargetP::Topic => (site.callee, NONE, Role::Publish),
+            TargetP::Topic => (site.callee, NONE),
         };
+        let x = self.execs.reserve();
         self.generation = self.generation.wrapping_add(1);
-        let x = self.execs.insert(Exec {
+        let call = &mut self.calls[c];
+        call.exec = x;
+        let exec = &mut self.execs[x];
+        *exec = Exec {
             key,
             line,
-            event: 0,
-            arrived: self.now,
             call: c,
-            request,
+            request: call.request,
             step,
             replica,
-            first_call: NONE,
-            pending: 0,
-            wanted: 0,
-            works: 0,
             phase: Phase::InTransit,
-            role,
-            holds_worker: false,
-            abandoned: false,
-            failed: false,
-            degraded: false,
+            role: call.role,
             waits_since: held_until,
-            deadline,
-            next: NONE,
-            prev: NONE,
             generation: self.generation,
-            cache_key,
-            message,
-            poisoned: false,
-        });
-        if message != NONE {
-            self.delivery_leaves(x, message);
+            ..Exec::EMPTY
+        };
+        if call.role != Role::Plain || call.from == Parent::Message || edge.guarded || site.target == TargetP::Topic {
+            self.furnish(p, c, x, site);
         }
-        self.calls[c].exec = x;
+        let transit = held + edge.latency;
         if held > 0 {
-            self.execs[x].event = self.queue.push(self.now + held + edge.latency, Kind::Request, x);
-        } else if edge.latency > 0 {
-            self.execs[x].event = self.queue.push_lane(edge.request_lane, self.now + edge.latency, Kind::Request, x);
+            self.execs[x].event = self.queue.push(self.now + transit, Kind::Request, x);
+        } else if transit > 0 {
+            self.execs[x].event = self.queue.push_lane(edge.request_lane, self.now + transit, Kind::Request, x);
         } else {
             self.request_arrives(p, x);
         }
     }
 
+    /// What only some requests carry with them.
+    #[inline(never)]
+    fn furnish(&mut self, p: &Tables, c: u32, x: u32, site: &SiteP) {
+        let (call, exec) = (&self.calls[c], &mut self.execs[x]);
+        if site.target == TargetP::Topic {
+            exec.role = Role::Publish;
+        }
+        if matches!(call.role, Role::Ask | Role::Fill) {
+            exec.flags |= flag::CACHE;
+            exec.cache_key = call.cache_key;
+        }
+        if p.policies[site.edge as usize].propagates {
+            exec.deadline = call.deadline;
+        }
+        if call.from == Parent::Message {
+            exec.flags |= flag::MESSAGE;
+            exec.message = call.parent;
+            self.delivery_leaves(x, self.calls[c].parent);
+        }
+    }
+
     /// The callee has answered; the answer goes back over the network.
-    #[inline]
+    #[inline(always)]
     pub(super) fn reply(&mut self, p: &Tables, c: u32, failure: Option<Cause>, hit: bool) {
         let call = &mut self.calls[c];
         let e = p.sites[call.site as usize].edge;
@@ -325,7 +341,6 @@ impl State {
         }
     }
 
-    #[inline]
     pub(super) fn reply_arrives(&mut self, p: &Tables, c: u32) {
         let call = &mut self.calls[c];
         call.event = 0;
@@ -373,7 +388,7 @@ impl State {
         }
         let exec = &mut self.execs[x];
         exec.call = NONE;
-        exec.abandoned = true;
+        exec.flags |= flag::ABANDONED;
         if exec.phase == Phase::InTransit && self.now < exec.waits_since || exec.phase == Phase::Blocked {
             self.free_exec(x); // whatever holds it sees the connection close and lets it go
         } else if exec.role != Role::Publish && self.replicas[exec.replica as usize].cancel {
@@ -484,6 +499,7 @@ impl State {
         self.send(p, c);
     }
 
+    #[inline(always)]
     pub(super) fn call_succeeded(&mut self, p: &Tables, c: u32) {
         let call = &self.calls[c];
         if call.from == Parent::Hedge {
@@ -508,7 +524,7 @@ impl State {
             Role::Origin => self.origin_failed(p, c, cause),
             _ if site.fallback != NONE => {
                 if call.from == Parent::Exec {
-                    self.execs[call.parent].degraded = true;
+                    self.execs[call.parent].flags |= flag::DEGRADED;
                 }
                 let repetition = call.repetition;
                 self.begin_again(p, c, site.fallback, repetition);
@@ -535,7 +551,7 @@ impl State {
         call.event = self.queue.push(self.now, Kind::Resend, c);
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn repetition_over(&mut self, p: &Tables, c: u32, failure: Option<Cause>) {
         let call = &self.calls[c];
         let fails = failure.is_some()
@@ -565,7 +581,7 @@ impl State {
     }
 
     /// Takes a call out of its parent's books.
-    #[inline]
+    #[inline(always)]
     pub(super) fn close_call(&mut self, c: u32) {
         self.leave_bulkhead(c);
         let call = &mut self.calls[c];

@@ -3,6 +3,7 @@
 //! You are here: `sim::des::control`. `server` asks it for replicas that are marked `special`; others never come here.
 //! Always true: everything is integers; what a crash empties is made anew by [`State::restart_control`].
 
+use super::records::flag;
 use super::{Left, State};
 use crate::program::{AdaptiveLawP, CoDelP, ContentionP, FAR_NS, ONE_Q16, Tables};
 
@@ -139,7 +140,7 @@ impl State {
         let exec = &self.execs[x];
         let replica = &self.replicas[exec.replica as usize];
         let s = &p.services[replica.service as usize];
-        if s.shed_expired && (exec.abandoned || exec.deadline <= self.now) {
+        if s.shed_expired && (exec.has(flag::ABANDONED) || exec.deadline <= self.now) {
             return true;
         }
         // A request that has done a part of its work is not refused.

@@ -7,7 +7,7 @@ use models::system::Cause;
 
 use super::State;
 use super::flights::FlightKey;
-use super::records::{Call, Parent, Role};
+use super::records::{Call, Parent, Role, flag};
 use crate::program::{NONE, Tables};
 
 impl State {
@@ -94,7 +94,7 @@ impl State {
             fallback => {
                 let (parent, repetition) = (call.parent, call.repetition);
                 if call.from == Parent::Exec {
-                    self.execs[parent].degraded = true;
+                    self.execs[parent].flags |= flag::DEGRADED;
                 }
                 let call = &mut self.calls[c];
                 (call.role, call.follows) = (Role::Plain, false);

@@ -43,6 +43,7 @@ use replicas::ServiceState;
 use slab::Slab;
 
 pub(crate) use faults::FaultPlan;
+pub(crate) use queue::MOST_LANES;
 pub(crate) use recorder::{BUCKET_NS, FAILED, Left, NO_P99, Recorder, UNFINISHED, WIDE_BUCKETS, WINDOW_BUCKETS};
 
 /// How many events may pass before a run looks whether it is to end early.

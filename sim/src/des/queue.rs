@@ -8,10 +8,12 @@
 //! the events, for two simulated years and 10^12 events; a run's horizon and its budget of events are checked to lie below.
 //! Sequence numbers are unique, so a slot that remembers the number of the event it waits for knows a stale one.
 //!
-//! Most events fall due in the order in which they are scheduled: all timeouts of one length, all requests over links of one latency. Each
-//! such kind has a FIFO lane, and only the lanes' heads are compared; the rest (ends of work, waits) lies in a 4-ary heap.
+//! Most events fall due in the order in which they are scheduled: all timeouts of one length, all requests over links of one latency. The
+//! commonest such kinds have a FIFO lane each, and only the lanes' heads are compared; the rest (ends of work, waits) lies in a 4-ary heap.
 
 use std::collections::VecDeque;
+
+use crate::program::NONE;
 
 /// What may happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -122,11 +124,11 @@ impl Event {
 
 /// A 4-ary heap: least first.
 #[derive(Clone, Debug)]
-struct Heap<T>(Vec<T>);
+struct Heap(Vec<Event>);
 
-impl<T: Copy + Ord> Heap<T> {
+impl Heap {
     #[inline]
-    fn push(&mut self, item: T) {
+    fn push(&mut self, item: Event) {
         self.0.push(item);
         let heap = &mut self.0[..];
         let mut at = heap.len() - 1;
@@ -152,35 +154,31 @@ impl<T: Copy + Ord> Heap<T> {
 
     /// Puts `item` in the place of the least.
     #[inline]
-    fn replace_top(&mut self, item: T) {
+    fn replace_top(&mut self, item: Event) {
         let heap = &mut self.0[..];
         let mut at = 0;
         while let Some(children) = heap.get(4 * at + 1..) {
-            let (least, child) = match *children {
+            let first = 4 * at + 1;
+            let least = match children {
                 // Two pairs, then the winners: fewer comparisons that depend on each other.
                 [a, b, c, d, ..] => {
-                    let (ab, cd) = (if b < a { (1, b) } else { (0, a) }, if d < c { (3, d) } else { (2, c) });
-                    if cd.1 < ab.1 { cd } else { ab }
+                    let (ab, cd) = (usize::from(b < a), 2 + usize::from(d < c));
+                    if children[cd] < children[ab] { cd } else { ab }
                 }
                 [a, b, c] => {
-                    let ab = if b < a { (1, b) } else { (0, a) };
-                    if c < ab.1 { (2, c) } else { ab }
+                    let ab = usize::from(b < a);
+                    if *c < children[ab] { 2 } else { ab }
                 }
-                [a, b] => {
-                    if b < a {
-                        (1, b)
-                    } else {
-                        (0, a)
-                    }
-                }
-                [a] => (0, a),
+                [a, b] => usize::from(b < a),
+                [_] => 0,
                 [] => break,
             };
+            let child = children[least];
             if child >= item {
                 break;
             }
             heap[at] = child;
-            at = 4 * at + 1 + least;
+            at = first + least;
         }
         heap[at] = item;
     }
@@ -195,14 +193,22 @@ pub(crate) enum Next {
     Lane(Event, u32),
 }
 
+/// Most lanes: all heads are looked at whenever one goes.
+pub(crate) const MOST_LANES: usize = 12;
+
 /// Pending events.
 #[derive(Clone, Debug)]
 pub(crate) struct EventQueue {
-    heap: Heap<Event>,
+    heap: Heap,
     lanes: Vec<VecDeque<Event>>,
-    /// The head of each lane that is not empty, with its lane.
-    heads: Heap<(Event, u32)>,
+    /// The head of each lane; [`Event::NEVER`] of an empty one.
+    heads: [Event; MOST_LANES],
+    /// The earliest of them, and its lane.
+    first: (Event, u32),
     sequence: u64,
+    /// The heap's top has been taken out and its place not been filled yet: most events schedule another, which then needs one way down
+    /// the heap instead of one down and one up.
+    hole: bool,
 }
 
 impl EventQueue {
@@ -210,28 +216,41 @@ impl EventQueue {
         EventQueue {
             heap: Heap(Vec::with_capacity(64)),
             lanes: vec![VecDeque::new(); lanes as usize],
-            heads: Heap(Vec::with_capacity(lanes as usize)),
+            heads: [Event::NEVER; MOST_LANES],
+            first: (Event::NEVER, 0),
             sequence: 0,
+            hole: false,
         }
     }
 
     /// Schedules an event; returns its sequence number.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&mut self, time: u64, kind: Kind, slot: u32) -> u64 {
         self.sequence += 1;
-        self.heap.push(Event::new(time, kind, self.sequence, slot));
+        let event = Event::new(time, kind, self.sequence, slot);
+        if std::mem::replace(&mut self.hole, false) {
+            self.heap.replace_top(event);
+        } else {
+            self.heap.push(event);
+        }
         self.sequence
     }
 
-    /// Schedules an event of a lane's kind, its length from now; returns its sequence number.
-    #[inline]
+    /// Schedules an event of a lane's kind, its length from now (in the heap if `lane` is `NONE`); returns its sequence number.
+    #[inline(always)]
     pub(crate) fn push_lane(&mut self, lane: u32, time: u64, kind: Kind, slot: u32) -> u64 {
+        if lane == NONE {
+            return self.push(time, kind, slot);
+        }
         self.sequence += 1;
         let event = Event::new(time, kind, self.sequence, slot);
         let events = &mut self.lanes[lane as usize];
         debug_assert!(events.back().is_none_or(|&last| last < event), "a lane is first in, first out");
         if events.is_empty() {
-            self.heads.push((event, lane));
+            self.heads[lane as usize] = event;
+            if event < self.first.0 {
+                self.first = (event, lane);
+            }
         }
         events.push_back(event);
         self.sequence
@@ -245,16 +264,18 @@ impl EventQueue {
     /// The next event before `end` (exclusive); `None` if there is none.
     #[inline]
     pub(crate) fn next_before(&mut self, end: u64) -> Option<Next> {
+        if std::mem::replace(&mut self.hole, false) {
+            self.heap.pop();
+        }
         let top = self.heap.0.first().copied().unwrap_or(Event::NEVER);
-        if let Some(&(head, lane)) = self.heads.0.first()
-            && head < top
-        {
+        let (head, lane) = self.first;
+        if head < top {
             return (head.time() < end).then_some(Next::Lane(head, lane));
         }
         if top.time() >= end {
             return None;
         }
-        self.heap.pop();
+        self.hole = true;
         Some(Next::Heap(top))
     }
 
@@ -264,20 +285,26 @@ impl EventQueue {
     pub(crate) fn pop_lane(&mut self, lane: u32, mut stale: impl FnMut(Event) -> bool) {
         let events = &mut self.lanes[lane as usize];
         events.pop_front();
-        loop {
+        self.heads[lane as usize] = loop {
             match events.front() {
                 Some(&head) if stale(head) => {
                     events.pop_front();
                 }
-                Some(&head) => return self.heads.replace_top((head, lane)),
-                None => return self.heads.pop(),
+                Some(&head) => break head,
+                None => break Event::NEVER,
+            }
+        };
+        self.first = (self.heads[0], 0);
+        for lane in 1..self.lanes.len().min(MOST_LANES) {
+            if self.heads[lane] < self.first.0 {
+                self.first = (self.heads[lane], lane as u32);
             }
         }
     }
 
     /// All pending events, stale ones included, in no particular order.
     pub(crate) fn pending(&self) -> impl Iterator<Item = Event> {
-        self.heap.0.iter().copied().chain(self.lanes.iter().flatten().copied())
+        self.heap.0[usize::from(self.hole)..].iter().copied().chain(self.lanes.iter().flatten().copied())
     }
 }
 

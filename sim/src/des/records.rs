@@ -6,6 +6,9 @@
 use models::rng::Key;
 use models::system::Cause;
 
+use super::slab::Empty;
+use crate::program::{FAR_NS, NONE};
+
 /// A request at a service, from its sending to its answer.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
@@ -32,13 +35,8 @@ pub(crate) struct Exec {
     pub(super) works: u16,
     pub(super) phase: Phase,
     pub(super) role: Role,
-    pub(super) holds_worker: bool,
-    /// Its caller gave up.
-    pub(super) abandoned: bool,
-    /// A callee's failure is to be its own.
-    pub(super) failed: bool,
-    /// A callee failed, and it goes on all the same.
-    pub(super) degraded: bool,
+    /// What else is to be known of it.
+    pub(super) flags: u8,
     // The second cache line: for those who wait, and for what few models use.
     /// When it began to wait for a worker; in transit, until when a fault holds it back where it can still be let go.
     pub(super) waits_since: u64,
@@ -51,11 +49,59 @@ pub(crate) struct Exec {
     pub(super) cache_key: u32,
     /// The message that it handles.
     pub(super) message: u32,
-    /// Fails at the end of its work whatever happens.
-    pub(super) poisoned: bool,
+}
+
+/// Flags of an [`Exec`].
+pub(super) mod flag {
+    /// It holds a worker.
+    pub(crate) const WORKER: u8 = 1;
+    /// Its caller gave up.
+    pub(crate) const ABANDONED: u8 = 1 << 1;
+    /// A callee's failure is to be its own.
+    pub(crate) const FAILED: u8 = 1 << 2;
+    /// A callee failed, and it goes on all the same.
+    pub(crate) const DEGRADED: u8 = 1 << 3;
+    /// It fails at the end of its work whatever happens.
+    pub(crate) const POISONED: u8 = 1 << 4;
+    /// It handles a message.
+    pub(crate) const MESSAGE: u8 = 1 << 5;
+    /// It asks or fills a cache.
+    pub(crate) const CACHE: u8 = 1 << 6;
+}
+
+impl Empty for Exec {
+    const EMPTY: Exec = Exec {
+        key: Key(0),
+        line: Key(0),
+        event: 0,
+        arrived: 0,
+        call: NONE,
+        request: 0,
+        step: 0,
+        replica: 0,
+        first_call: NONE,
+        pending: 0,
+        wanted: 0,
+        works: 0,
+        phase: Phase::Free,
+        role: Role::Plain,
+        flags: 0,
+        waits_since: 0,
+        deadline: FAR_NS,
+        next: NONE,
+        prev: NONE,
+        generation: 0,
+        cache_key: 0,
+        message: NONE,
+    };
 }
 
 impl Exec {
+    #[inline]
+    pub(super) fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
     /// Whether it is at a service's replica: arrived, and not yet gone.
     #[inline]
     pub(super) fn is_present(&self) -> bool {
@@ -159,6 +205,43 @@ pub(crate) struct Call {
     pub(super) link: Link,
     /// It waits for the answer that another request of its caller's replica has asked the store for.
     pub(super) follows: bool,
+}
+
+impl Empty for Call {
+    const EMPTY: Call = Call {
+        parent_key: Key(0),
+        parent_line: Key(0),
+        key: Key(0),
+        began: 0,
+        event: 0,
+        timeout: 0,
+        site: 0,
+        exec: NONE,
+        parent: NONE,
+        request: 0,
+        next_open: NONE,
+        previous_open: NONE,
+        client: 0,
+        lookup: NONE,
+        cache_key: 0,
+        next_waiter: NONE,
+        attempt: 0,
+        repetition: 0,
+        repetitions: 1,
+        hedges: 0,
+        previous_wait: 0,
+        deadline: FAR_NS,
+        first_hedge: NONE,
+        from: Parent::Nobody,
+        role: Role::Plain,
+        reply: None,
+        hit: false,
+        probe: false,
+        open: false,
+        in_bulkhead: false,
+        link: Link::None,
+        follows: false,
+    };
 }
 
 /// A try and its connection.

@@ -9,7 +9,7 @@ use models::rng::Purpose;
 use models::system::{Cause, Wait};
 
 use super::queue::Kind;
-use super::records::{Parent, Phase, Role};
+use super::records::{Parent, Phase, Role, flag};
 use super::{Left, Mark, State};
 use crate::program::{FAR_NS, NONE, StepP, Tables};
 
@@ -18,6 +18,24 @@ impl State {
     pub(super) fn request_arrives(&mut self, p: &Tables, x: u32) {
         let exec = &mut self.execs[x];
         exec.event = 0;
+        if self.effects.any || exec.role == Role::Publish {
+            self.request_arrives_anywhere(p, x);
+            return;
+        }
+        let replica = &mut self.replicas[exec.replica as usize];
+        if !replica.up || replica.special || exec.has(flag::ABANDONED) {
+            self.request_arrives_anywhere(p, x);
+            return;
+        }
+        // The way of most: what `request_arrives_anywhere` does, where there is nothing else to ask.
+        exec.arrived = self.now;
+        replica.present += 1;
+        self.recorder.arrived(replica.node, self.now);
+        self.take_in(p, x);
+    }
+
+    #[inline(never)]
+    fn request_arrives_anywhere(&mut self, p: &Tables, x: u32) {
         if self.effects.any && !self.gets_through(p, x) {
             return;
         }
@@ -35,7 +53,7 @@ impl State {
             }
             return;
         }
-        if exec.abandoned && replica.cancel {
+        if exec.has(flag::ABANDONED) && replica.cancel {
             self.free_exec(x);
             return;
         }
@@ -50,10 +68,16 @@ impl State {
             self.finish(p, x, Some(Cause::Error));
             return;
         }
+        self.take_in(p, x);
+    }
+
+    /// A request that has arrived gets a worker, or waits for one, or is refused.
+    #[inline(always)]
+    fn take_in(&mut self, p: &Tables, x: u32) {
         let exec = &self.execs[x];
         let replica = &self.replicas[exec.replica as usize];
-        let needs_worker = replica.blocking || matches!(p.steps[exec.step as usize], StepP::Work { .. });
-        if !needs_worker {
+        let works = matches!(p.steps[exec.step as usize], StepP::Work { .. });
+        if !works && !replica.blocking {
             self.make_ready(x);
         } else if replica.busy < replica.limit && replica.queued == 0 {
             self.start(p, x, 0);
@@ -90,7 +114,7 @@ impl State {
         effect.errors.iter().any(|&(fault, chance)| State::fault_draw(exec.key, fault, chance))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn make_ready(&mut self, x: u32) {
         let exec = &mut self.execs[x];
         exec.phase = Phase::Ready;
@@ -101,7 +125,7 @@ impl State {
     /// Goes on with a request's steps until it has to wait or is done.
     pub(super) fn advance(&mut self, p: &Tables, x: u32) {
         let exec = &self.execs[x];
-        if exec.failed {
+        if exec.has(flag::FAILED) {
             self.finish(p, x, Some(Cause::Error));
             return;
         }
@@ -113,7 +137,7 @@ impl State {
             match p.steps[exec.step as usize] {
                 StepP::Work { .. } => {
                     let replica = &self.replicas[exec.replica as usize];
-                    if exec.holds_worker {
+                    if exec.has(flag::WORKER) {
                         self.start_work(p, x);
                     } else if replica.busy < replica.limit && replica.queued == 0 {
                         self.start(p, x, 0);
@@ -152,7 +176,7 @@ impl State {
                     }
                 }
                 StepP::End { error } => {
-                    let failed = exec.poisoned || error.may_hit() && error.hits(exec.key.draw(Purpose::OwnError, 0));
+                    let failed = exec.has(flag::POISONED) || error.may_hit() && error.hits(exec.key.draw(Purpose::OwnError, 0));
                     self.finish(p, x, failed.then_some(Cause::Error));
                     return;
                 }
@@ -161,6 +185,7 @@ impl State {
     }
 
     /// Opens the call of one branch; `pending` counts it if it is waited for.
+    #[inline(always)]
     fn open_branch(&mut self, p: &Tables, x: u32, step: u32) {
         let exec = &mut self.execs[x];
         let (site, role, lookup, cache_key) = match p.steps[step as usize] {
@@ -195,14 +220,17 @@ impl State {
     }
 
     /// One waited-for branch of a request is over.
-    #[inline]
+    #[inline(always)]
     pub(super) fn branch_done(&mut self, x: u32, succeeded: bool, fails: bool) {
         let exec = &mut self.execs[x];
         exec.pending -= 1;
         exec.wanted = exec.wanted.saturating_sub(u16::from(succeeded));
-        exec.failed |= fails;
-        exec.degraded |= !succeeded && !fails;
-        let done = exec.failed || exec.pending == 0 || exec.wanted == 0;
+        if fails {
+            exec.flags |= flag::FAILED;
+        } else if !succeeded {
+            exec.flags |= flag::DEGRADED;
+        }
+        let done = fails || exec.pending == 0 || exec.wanted == 0;
         if done && exec.phase == Phase::Waiting {
             self.make_ready(x);
         }
@@ -259,10 +287,10 @@ impl State {
     }
 
     /// Gives a worker to a request that has none.
-    #[inline]
+    #[inline(always)]
     fn start(&mut self, p: &Tables, x: u32, waited: u64) {
         let exec = &mut self.execs[x];
-        exec.holds_worker = true;
+        exec.flags |= flag::WORKER;
         let replica = &mut self.replicas[exec.replica as usize];
         replica.busy += 1;
         self.recorder.worker_taken(replica.node, self.now, waited);
@@ -276,7 +304,7 @@ impl State {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn start_work(&mut self, p: &Tables, x: u32) {
         let exec = &mut self.execs[x];
         let StepP::Work { table, .. } = p.steps[exec.step as usize] else {
@@ -303,7 +331,7 @@ impl State {
             work = ((u128::from(work) * u128::from(effect.slow_q16(self.now))) >> 16).min(u128::from(FAR_NS)) as u64;
             work += effect.paused_until.saturating_sub(self.now);
         }
-        if exec.message != NONE {
+        if exec.has(flag::MESSAGE) {
             let effect = &self.effects.topics[self.messages[exec.message].topic as usize];
             if effect.active {
                 self.recorder.touch(exec.request);
@@ -313,6 +341,7 @@ impl State {
         work
     }
 
+    #[inline(always)]
     pub(super) fn work_done(&mut self, p: &Tables, x: u32) {
         let exec = &mut self.execs[x];
         exec.event = 0;
@@ -335,11 +364,11 @@ impl State {
         self.advance(p, x);
     }
 
-    #[inline]
+    #[inline(always)]
     fn release_worker(&mut self, p: &Tables, x: u32) {
         let exec = &mut self.execs[x];
-        if exec.holds_worker {
-            exec.holds_worker = false;
+        if exec.has(flag::WORKER) {
+            exec.flags &= !flag::WORKER;
             let replica = &mut self.replicas[exec.replica as usize];
             replica.busy -= 1;
             self.recorder.worker_freed(replica.node, self.now);
@@ -357,17 +386,8 @@ impl State {
         let exec = &self.execs[x];
         let call = exec.call;
         let mut hit = false;
-        if failure.is_none() {
-            if matches!(exec.role, Role::Ask | Role::Fill) {
-                hit = self.use_cache(x);
-            }
-            let exec = &self.execs[x];
-            if exec.degraded {
-                self.recorder.degraded(self.replicas[exec.replica as usize].node);
-            }
-            if exec.message != NONE {
-                self.message_applied(p, x);
-            }
+        if failure.is_none() && exec.has(flag::CACHE | flag::DEGRADED | flag::MESSAGE) {
+            hit = self.has_effects(p, x);
         }
         let how = match failure {
             None => Left::Answered,
@@ -378,6 +398,19 @@ impl State {
         if call != NONE {
             self.reply(p, call, failure, hit);
         }
+    }
+
+    /// What an answer leaves behind in caches and in what messages are about; returns whether a cache was hit.
+    #[inline(never)]
+    fn has_effects(&mut self, p: &Tables, x: u32) -> bool {
+        let exec = &self.execs[x];
+        if exec.has(flag::DEGRADED) {
+            self.recorder.degraded(self.replicas[exec.replica as usize].node);
+        }
+        if exec.has(flag::MESSAGE) {
+            self.message_applied(p, x);
+        }
+        self.execs[x].has(flag::CACHE) && self.use_cache(x)
     }
 
     /// What a question to a cache finds, or what is put in.
@@ -412,9 +445,10 @@ impl State {
     }
 
     /// Takes a request out of its service's books and gives its worker on.
+    #[inline(always)]
     fn leave(&mut self, p: &Tables, x: u32, how: Left) {
         let exec = &self.execs[x];
-        let (key, arrived, r, late) = (exec.key, exec.arrived, exec.replica, exec.abandoned);
+        let (key, arrived, r, late) = (exec.key, exec.arrived, exec.replica, exec.has(flag::ABANDONED));
         let replica = &mut self.replicas[r as usize];
         replica.present -= 1;
         let (node, special) = (replica.node, replica.special);
@@ -434,7 +468,7 @@ impl State {
     pub(super) fn kill(&mut self, p: &Tables, x: u32) {
         self.abandon_open_calls(p, x);
         let exec = &self.execs[x];
-        let (key, arrived, request, late) = (exec.key, exec.arrived, exec.request, exec.abandoned);
+        let (key, arrived, request, late) = (exec.key, exec.arrived, exec.request, exec.has(flag::ABANDONED));
         let replica = &mut self.replicas[exec.replica as usize];
         replica.present -= 1;
         let node = replica.node;
@@ -445,13 +479,12 @@ impl State {
         self.free_exec(x);
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn free_exec(&mut self, x: u32) {
         let exec = &mut self.execs[x];
         exec.phase = Phase::Free;
         exec.event = 0;
-        exec.generation = exec.generation.wrapping_add(1);
-        let message = exec.message;
+        let message = if exec.has(flag::MESSAGE) { exec.message } else { NONE };
         self.execs.remove(x);
         if message != NONE {
             self.release_message(message);

@@ -10,7 +10,8 @@ use models::rng::{Key, Purpose};
 use models::system::{Cause, Full};
 
 use super::queue::Kind;
-use super::records::{Parent, Phase, Role};
+use super::records::{Parent, Phase, Role, flag};
+use super::slab::Empty;
 use super::{Left, Mark, State};
 use crate::program::{NONE, Tables, TopicP};
 
@@ -37,6 +38,24 @@ pub(crate) struct Message {
     /// A consumer has applied it (noted at the original).
     pub(super) applied: bool,
     pub(super) poisoned: bool,
+}
+
+impl Empty for Message {
+    const EMPTY: Message = Message {
+        key: Key(0),
+        published: 0,
+        event: 0,
+        version: 0,
+        about: 0,
+        topic: 0,
+        request: 0,
+        original: NONE,
+        users: 0,
+        deliveries: 0,
+        open: false,
+        applied: false,
+        poisoned: false,
+    };
 }
 
 /// One topic.
@@ -320,7 +339,9 @@ impl State {
     pub(super) fn delivery_leaves(&mut self, x: u32, m: u32) {
         let message = &mut self.messages[m];
         message.users += 1;
-        self.execs[x].poisoned = message.poisoned;
+        if message.poisoned {
+            self.execs[x].flags |= flag::POISONED;
+        }
     }
 
     /// A consumer has done what a message says, whether or not the broker still waits to hear of it.
