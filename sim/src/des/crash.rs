@@ -62,7 +62,7 @@ impl State {
             .filter(|event| event.kind() == Kind::WorkDone)
             .filter(|event| {
                 let exec = &self.execs[event.slot()];
-                exec.event == event.sequence() && exec.phase == Phase::Working && exec.role != Role::Publish
+                exec.event == event.id() && exec.phase == Phase::Working && exec.role != Role::Publish
             })
             .filter(|event| replicas.contains(&self.execs[event.slot()].replica))
             .map(|event| (event, event.slot()))

@@ -27,8 +27,6 @@ mod server;
 mod slab;
 mod topic;
 
-use std::collections::VecDeque;
-
 use models::rng::{Chance, Key, Purpose, mix};
 
 use crate::program::Tables;
@@ -79,7 +77,8 @@ pub(crate) struct State {
     flights: Flights,
     streams: Vec<Stream>,
     users: Vec<User>,
-    ready: VecDeque<(u32, u32)>,
+    /// Requests that go on before the next event, with the generation of their slot.
+    ready: Vec<(u32, u32)>,
     woken: Vec<u32>,
     effects: effects::Effects,
     pub(crate) recorder: Recorder,
@@ -127,7 +126,7 @@ impl State {
             flights: Flights::default(),
             streams: Vec::new(),
             users: Vec::new(),
-            ready: VecDeque::with_capacity(16),
+            ready: Vec::with_capacity(16),
             woken: Vec::new(),
             effects: effects::Effects::none(p),
             recorder: Recorder::new(p),
@@ -158,7 +157,7 @@ impl State {
                 Next::Lane(event, lane) => {
                     if event.kind() == Kind::Timeout {
                         let calls = &self.calls;
-                        self.queue.pop_lane(lane, |event| calls[event.slot()].timeout != event.sequence());
+                        self.queue.pop_lane(lane, |event| calls[event.slot()].timeout != event.id());
                     } else {
                         self.queue.pop_lane(lane, |_| false);
                     }
@@ -166,10 +165,8 @@ impl State {
                 }
             };
             self.handle(p, event);
-            while let Some((exec, generation)) = self.ready.pop_front() {
-                if self.execs[exec].generation == generation && self.execs[exec].phase == Phase::Ready {
-                    self.advance(p, exec);
-                }
+            if !self.ready.is_empty() {
+                self.go_on(p);
             }
             while let Some(topic) = self.woken.pop() {
                 self.deliver(p, topic);
@@ -184,6 +181,20 @@ impl State {
         self.now = end;
         self.close_buckets(p, end);
         false
+    }
+
+    /// Goes on with the requests that can, those included that can only now.
+    #[inline]
+    fn go_on(&mut self, p: &Tables) {
+        let mut next = 0;
+        while let Some(&(x, generation)) = self.ready.get(next) {
+            next += 1;
+            let exec = &self.execs[x];
+            if exec.generation == generation && exec.phase == Phase::Ready {
+                self.advance(p, x);
+            }
+        }
+        self.ready.clear();
     }
 
     /// Whether so much is in progress, or has been, that the run must end: a queue without bound would fill any memory.
@@ -222,7 +233,7 @@ impl State {
     /// Handles one event, unless its thing has moved on: a stale event leaves no trace at all.
     #[inline]
     fn handle(&mut self, p: &Tables, event: Event) {
-        let (slot, number) = (event.slot(), event.sequence());
+        let (slot, number) = (event.slot(), event.id());
         match event.kind() {
             Kind::WorkDone => {
                 if self.execs[slot].event == number {
@@ -259,7 +270,7 @@ impl State {
     #[cold]
     #[inline(never)]
     fn handle_rare(&mut self, p: &Tables, event: Event) {
-        let (slot, number) = (event.slot(), event.sequence());
+        let (slot, number) = (event.slot(), event.id());
         let stale = match event.kind() {
             Kind::Resend | Kind::Hedge => self.calls[slot].event != number,
             Kind::Message => self.messages[slot].event != number,

@@ -4,14 +4,12 @@
 //! Always true: any two events have an order: time, then class, then sequence number; time never runs back.
 //! Not here: what an event does.
 //!
-//! An event is one 128-bit word: time (56 bits) | class (2) | sequence (40) | slot (26) | kind (4). The order of the words is the order of
-//! the events, for two simulated years and 10^12 events; a run's horizon and its budget of events are checked to lie below.
-//! Sequence numbers are unique, so a slot that remembers the number of the event it waits for knows a stale one.
+//! An event is one 128-bit word: time in nanoseconds (64 bits) | class (2) | sequence (32) | slot (26) | kind (4). The order of the words is the
+//! order of the events, for 4 billion events; a run's horizon and its budget of events are checked to lie below. The lower half is unique, so
+//! a slot that remembers it for the event it waits for knows a stale one.
 //!
 //! Most events fall due in the order in which they are scheduled: all timeouts of one length, all requests over links of one latency. The
 //! commonest such kinds have a FIFO lane each, and only the lanes' heads are compared; the rest (ends of work, waits) lies in a 4-ary heap.
-
-use std::collections::VecDeque;
 
 use crate::program::NONE;
 
@@ -67,7 +65,7 @@ const KINDS: [Kind; 16] = [
 impl Kind {
     /// Completions and responses, then faults, then timeouts, then arrivals and all else.
     #[inline]
-    const fn class(self) -> u128 {
+    const fn class(self) -> u64 {
         match self {
             Kind::WorkDone | Kind::Reply => 0,
             Kind::Fault => 1,
@@ -79,13 +77,12 @@ impl Kind {
 
 const KIND_BITS: u32 = 4;
 const SLOT_BITS: u32 = 26;
-const SEQUENCE_BITS: u32 = 40;
-const CLASS_SHIFT: u32 = KIND_BITS + SLOT_BITS + SEQUENCE_BITS;
-const TIME_SHIFT: u32 = CLASS_SHIFT + 2;
+const SEQUENCE_SHIFT: u32 = KIND_BITS + SLOT_BITS;
+const CLASS_SHIFT: u32 = 62;
 /// Most execs, calls or messages at once.
 pub(crate) const MAX_SLOTS: u32 = 1 << SLOT_BITS;
 /// Most events that one run may schedule.
-pub(crate) const MAX_SEQUENCE: u64 = (1 << SEQUENCE_BITS) - 1;
+pub(crate) const MAX_SEQUENCE: u64 = (1 << (CLASS_SHIFT - SEQUENCE_SHIFT)) - 1;
 
 /// One event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,30 +92,86 @@ impl Event {
     /// Later than every event.
     pub(crate) const NEVER: Event = Event(u128::MAX);
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(time: u64, kind: Kind, sequence: u64, slot: u32) -> Self {
-        let low = (u128::from(sequence) << (KIND_BITS + SLOT_BITS)) | u128::from((u64::from(slot) << KIND_BITS) | kind as u64);
-        Event((u128::from(time) << TIME_SHIFT) | (kind.class() << CLASS_SHIFT) | low)
+        let id = (kind.class() << CLASS_SHIFT) | (sequence << SEQUENCE_SHIFT) | (u64::from(slot) << KIND_BITS) | kind as u64;
+        Event((u128::from(time) << 64) | u128::from(id))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn time(self) -> u64 {
-        (self.0 >> TIME_SHIFT) as u64
+        (self.0 >> 64) as u64
     }
 
-    #[inline]
+    /// Tells it from every other event of the run; never 0.
+    #[inline(always)]
+    pub(crate) fn id(self) -> u64 {
+        self.0 as u64
+    }
+
+    #[inline(always)]
     pub(crate) fn kind(self) -> Kind {
         KINDS[(self.0 as usize) & 15]
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn slot(self) -> u32 {
         ((self.0 as u64) >> KIND_BITS) as u32 & (MAX_SLOTS - 1)
     }
+}
 
-    #[inline]
-    pub(crate) fn sequence(self) -> u64 {
-        (self.0 >> (KIND_BITS + SLOT_BITS)) as u64 & MAX_SEQUENCE
+/// A FIFO of events.
+#[derive(Clone, Debug)]
+struct Lane {
+    /// A ring whose length is a power of two.
+    ring: Vec<Event>,
+    head: usize,
+    len: usize,
+}
+
+impl Lane {
+    fn new() -> Self {
+        Lane { ring: vec![Event::NEVER; 16], head: 0, len: 0 }
+    }
+
+    #[inline(always)]
+    fn push(&mut self, event: Event) {
+        if self.len == self.ring.len() {
+            self.grow();
+        }
+        let mask = self.ring.len() - 1;
+        self.ring[(self.head + self.len) & mask] = event;
+        self.len += 1;
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self) {
+        let events: Vec<Event> = self.iter().collect();
+        self.ring = vec![Event::NEVER; 2 * events.len()];
+        self.ring[..events.len()].copy_from_slice(&events);
+        self.head = 0;
+    }
+
+    /// The first; [`Event::NEVER`] if there is none.
+    #[inline(always)]
+    fn first(&self) -> Event {
+        if self.len == 0 { Event::NEVER } else { self.ring[self.head & (self.ring.len() - 1)] }
+    }
+
+    /// Takes the first away.
+    #[inline(always)]
+    fn pop(&mut self) {
+        self.head = (self.head + 1) & (self.ring.len() - 1);
+        self.len -= 1;
+    }
+
+    fn last(&self) -> Option<Event> {
+        (self.len > 0).then(|| self.ring[(self.head + self.len - 1) & (self.ring.len() - 1)])
+    }
+
+    fn iter(&self) -> impl Iterator<Item = Event> {
+        (0..self.len).map(|i| self.ring[(self.head + i) & (self.ring.len() - 1)])
     }
 }
 
@@ -200,7 +253,7 @@ pub(crate) const MOST_LANES: usize = 12;
 #[derive(Clone, Debug)]
 pub(crate) struct EventQueue {
     heap: Heap,
-    lanes: Vec<VecDeque<Event>>,
+    lanes: Vec<Lane>,
     /// The head of each lane; [`Event::NEVER`] of an empty one.
     heads: [Event; MOST_LANES],
     /// The earliest of them, and its lane.
@@ -215,7 +268,7 @@ impl EventQueue {
     pub(crate) fn new(lanes: u32) -> Self {
         EventQueue {
             heap: Heap(Vec::with_capacity(64)),
-            lanes: vec![VecDeque::new(); lanes as usize],
+            lanes: vec![Lane::new(); lanes as usize],
             heads: [Event::NEVER; MOST_LANES],
             first: (Event::NEVER, 0),
             sequence: 0,
@@ -223,7 +276,7 @@ impl EventQueue {
         }
     }
 
-    /// Schedules an event; returns its sequence number.
+    /// Schedules an event; returns its id.
     #[inline(always)]
     pub(crate) fn push(&mut self, time: u64, kind: Kind, slot: u32) -> u64 {
         self.sequence += 1;
@@ -233,10 +286,10 @@ impl EventQueue {
         } else {
             self.heap.push(event);
         }
-        self.sequence
+        event.id()
     }
 
-    /// Schedules an event of a lane's kind, its length from now (in the heap if `lane` is `NONE`); returns its sequence number.
+    /// Schedules an event of a lane's kind, its length from now (in the heap if `lane` is `NONE`); returns its id.
     #[inline(always)]
     pub(crate) fn push_lane(&mut self, lane: u32, time: u64, kind: Kind, slot: u32) -> u64 {
         if lane == NONE {
@@ -245,15 +298,15 @@ impl EventQueue {
         self.sequence += 1;
         let event = Event::new(time, kind, self.sequence, slot);
         let events = &mut self.lanes[lane as usize];
-        debug_assert!(events.back().is_none_or(|&last| last < event), "a lane is first in, first out");
-        if events.is_empty() {
+        debug_assert!(events.last().is_none_or(|last| last < event), "a lane is first in, first out");
+        if events.len == 0 {
             self.heads[lane as usize] = event;
             if event < self.first.0 {
                 self.first = (event, lane);
             }
         }
-        events.push_back(event);
-        self.sequence
+        events.push(event);
+        event.id()
     }
 
     /// Events scheduled so far.
@@ -284,16 +337,11 @@ impl EventQueue {
     #[inline]
     pub(crate) fn pop_lane(&mut self, lane: u32, mut stale: impl FnMut(Event) -> bool) {
         let events = &mut self.lanes[lane as usize];
-        events.pop_front();
-        self.heads[lane as usize] = loop {
-            match events.front() {
-                Some(&head) if stale(head) => {
-                    events.pop_front();
-                }
-                Some(&head) => break head,
-                None => break Event::NEVER,
-            }
-        };
+        events.pop();
+        while events.len > 0 && stale(events.first()) {
+            events.pop();
+        }
+        self.heads[lane as usize] = events.first();
         self.first = (self.heads[0], 0);
         for lane in 1..self.lanes.len().min(MOST_LANES) {
             if self.heads[lane] < self.first.0 {
@@ -304,7 +352,7 @@ impl EventQueue {
 
     /// All pending events, stale ones included, in no particular order.
     pub(crate) fn pending(&self) -> impl Iterator<Item = Event> {
-        self.heap.0[usize::from(self.hole)..].iter().copied().chain(self.lanes.iter().flatten().copied())
+        self.heap.0[usize::from(self.hole)..].iter().copied().chain(self.lanes.iter().flat_map(Lane::iter))
     }
 }
 
@@ -327,9 +375,9 @@ mod tests {
     fn an_event_gives_back_what_it_was_made_of() {
         for (i, &kind) in KINDS.iter().enumerate().take(12) {
             assert_eq!(kind as usize, i);
-            let event = Event::new((1 << 56) - 1, kind, MAX_SEQUENCE, MAX_SLOTS - 1);
-            assert_eq!((event.time(), event.kind()), ((1 << 56) - 1, kind));
-            assert_eq!((event.sequence(), event.slot()), (MAX_SEQUENCE, MAX_SLOTS - 1));
+            let event = Event::new(u64::MAX - 1, kind, MAX_SEQUENCE, MAX_SLOTS - 1);
+            assert_eq!((event.time(), event.kind(), event.slot()), (u64::MAX - 1, kind, MAX_SLOTS - 1));
+            assert!(event < Event::NEVER && event.id() != Event::new(0, kind, MAX_SEQUENCE - 1, MAX_SLOTS - 1).id());
         }
     }
 
@@ -352,15 +400,15 @@ mod tests {
         let mut expected = Vec::new();
         for n in 0..5_000u32 {
             let time = Key(3).draw(Purpose::Fault, n) % 1_000;
-            let sequence = queue.push(time, Kind::WorkDone, n);
-            expected.push(Event::new(time, Kind::WorkDone, sequence, n));
+            queue.push(time, Kind::WorkDone, n);
+            expected.push(Event::new(time, Kind::WorkDone, queue.scheduled(), n));
             let lane = n % 3;
             let due = u64::from(n / 3 + lane * 100);
-            let sequence = queue.push_lane(lane, due, Kind::Timeout, n);
-            expected.push(Event::new(due, Kind::Timeout, sequence, n));
+            queue.push_lane(lane, due, Kind::Timeout, n);
+            expected.push(Event::new(due, Kind::Timeout, queue.scheduled(), n));
         }
         expected.sort();
-        let popped: Vec<Event> = std::iter::from_fn(|| pop(&mut queue, u64::MAX >> 8)).collect();
+        let popped: Vec<Event> = std::iter::from_fn(|| pop(&mut queue, u64::MAX)).collect();
         assert_eq!(popped, expected);
     }
 

@@ -17,7 +17,7 @@ pub(crate) struct Exec {
     pub(super) key: Key,
     /// Names the request whatever the attempt: what kind of request it is does not change with a retry.
     pub(super) line: Key,
-    /// Sequence number of the event it waits for.
+    /// Id of the event it waits for.
     pub(super) event: u64,
     pub(super) arrived: u64,
     /// The call that waits for it; `NONE` once the caller has given up.
@@ -162,9 +162,9 @@ pub(crate) struct Call {
     /// Names the current try.
     pub(super) key: Key,
     pub(super) began: u64,
-    /// Sequence number of the reply, end of wait or hedge that it waits for.
+    /// Id of the reply, end of wait or hedge that it waits for.
     pub(super) event: u64,
-    /// Sequence number of its timeout.
+    /// Id of its timeout.
     pub(super) timeout: u64,
     pub(super) site: u32,
     /// The request in progress at the callee.

@@ -119,7 +119,7 @@ impl State {
         let exec = &mut self.execs[x];
         exec.phase = Phase::Ready;
         let generation = exec.generation;
-        self.ready.push_back((x, generation));
+        self.ready.push((x, generation));
     }
 
     /// Goes on with a request's steps until it has to wait or is done.

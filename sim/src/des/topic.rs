@@ -20,7 +20,7 @@ use crate::program::{NONE, Tables, TopicP};
 pub(crate) struct Message {
     pub(super) key: Key,
     pub(super) published: u64,
-    /// Sequence number of the end of its hold.
+    /// Id of the end of its hold.
     pub(super) event: u64,
     /// Its place in the order of publishing.
     pub(super) version: u64,
