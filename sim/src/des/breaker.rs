@@ -138,6 +138,40 @@ impl Breaker {
         }
     }
 
+    /// Its mode (a number), when it stops being open if that is to come, and the probes unsent and unheard of.
+    pub(super) fn mode_at(&self, now: u64) -> (u64, u64, u32, u32) {
+        match self.mode {
+            BreakerMode::Closed => (0, 0, 0, 0),
+            BreakerMode::Open { until } => (1, until.max(now), 0, 0),
+            BreakerMode::HalfOpen { unsent, unheard } => (2, 0, unsent, unheard),
+        }
+    }
+
+    /// What it remembers that can still matter, as words; nothing unless it is closed, for then it will be forgotten.
+    pub(super) fn memory_words(&self, policy: &BreakerP, now: u64, mut put: impl FnMut(u64)) {
+        if self.mode != BreakerMode::Closed {
+            return;
+        }
+        match (&self.memory, policy.trips) {
+            (Memory::Calls { failed, next }, TripsP::Calls { window, .. }) => {
+                let oldest = if self.known == window { *next } else { 0 };
+                for n in 0..self.known {
+                    let at = (oldest + n) % window;
+                    put(u64::from(failed[(at / 64) as usize] & (1 << (at % 64)) != 0));
+                }
+            }
+            (Memory::Time { slots, tenth }, TripsP::Time { window, .. }) => {
+                let current = now / (window / SLOTS);
+                for ago in 0..SLOTS {
+                    let forgotten = ago > current || current - ago > *tenth || *tenth - (current - ago) >= SLOTS;
+                    let slot = if forgotten { (0, 0) } else { slots[((current - ago) % SLOTS) as usize] };
+                    put(u64::from(slot.0) << 32 | u64::from(slot.1));
+                }
+            }
+            _ => put(u64::from(self.failures)),
+        }
+    }
+
     /// A probe will never be heard of, because its caller has gone: another may be sent.
     pub(super) fn probe_lost(&mut self) {
         if let BreakerMode::HalfOpen { unsent, .. } = &mut self.mode {

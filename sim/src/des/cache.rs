@@ -48,6 +48,15 @@ impl Contents {
         (self.newest, self.oldest, self.len) = (NONE, NONE, 0);
     }
 
+    /// The keys in it with the time they were stored (where contents grow old), the one used last first.
+    pub(crate) fn by_use(&self, mut each: impl FnMut(u32, Option<u64>)) {
+        let mut key = self.newest;
+        while key != NONE {
+            each(key, self.stored.get(key as usize).copied());
+            key = self.links[key as usize].older;
+        }
+    }
+
     /// The least recently used share of what is in it (2^-16) is gone.
     pub(crate) fn evict(&mut self, share_q16: u64) {
         let gone = (u64::from(self.len) * share_q16).div_ceil(1 << 16) as u32;

@@ -635,5 +635,8 @@ fn choose_path(p: &Tables, op: u32, line: Key) -> u32 {
     let first = op.first_path as usize;
     let bits = line.draw(Purpose::Path, 0);
     let paths = &p.paths[first..first + op.paths as usize];
-    paths.iter().find(|path| bits <= path.upto).unwrap_or(&paths[paths.len() - 1]).first_step
+    // By counting, for which one it is cannot be guessed; the last is what is left.
+    let (last, others) = paths.split_last().expect("an operation has a path");
+    let chosen: usize = others.iter().map(|path| usize::from(bits > path.upto)).sum();
+    others.get(chosen).unwrap_or(last).first_step
 }

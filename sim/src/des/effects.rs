@@ -271,6 +271,11 @@ pub(super) struct EntryEffect {
 }
 
 impl Effects {
+    /// How many faults are on.
+    pub(super) fn count(&self) -> u32 {
+        self.on.iter().map(|&on| u32::from(on)).sum()
+    }
+
     pub(super) fn none(p: &Tables) -> Self {
         Effects {
             plan: None,

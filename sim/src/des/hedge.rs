@@ -15,6 +15,8 @@ impl State {
     pub(super) fn begin_hedging(&mut self, p: &Tables, c: u32) {
         let call = &mut self.calls[c];
         (call.hedges, call.first_hedge) = (0, NONE);
+        // A name of its own: that of attempt 0 is its first try's.
+        call.key = call.parent_key.child(p.sites[call.site as usize].site, call.repetition, u16::MAX);
         self.send_hedge(p, c);
     }
 

@@ -8,8 +8,11 @@
 //! Not here: tables and names (`program`), what outcomes mean (`verdict`).
 
 mod arrivals;
+#[cfg(debug_assertions)]
+mod audit;
 mod breaker;
 mod cache;
+mod canonical;
 mod client;
 mod control;
 mod crash;
@@ -26,6 +29,8 @@ mod replicas;
 mod server;
 mod slab;
 mod topic;
+mod users;
+mod windows;
 
 use models::rng::{Chance, Key, Purpose, mix};
 
@@ -42,7 +47,9 @@ use slab::Slab;
 
 pub(crate) use faults::FaultPlan;
 pub(crate) use queue::MOST_LANES;
-pub(crate) use recorder::{BUCKET_NS, FAILED, Left, NO_P99, Recorder, UNFINISHED, WIDE_BUCKETS, WINDOW_BUCKETS};
+pub(crate) use recorder::{BUCKET_NS, Keep, Left, NodeStep, NodeTotals, Recorder, SystemStep};
+pub(crate) use users::{ABSENT, FAILED, UNFINISHED};
+pub(crate) use windows::{NO_LATENCY, WIDE_BUCKETS, WINDOW_BUCKETS};
 
 /// How many events may pass before a run looks whether it is to end early.
 const LOOK_EVERY: u64 = 256;
@@ -50,9 +57,6 @@ const LOOK_EVERY: u64 = 256;
 const MOST_IN_PROGRESS: u32 = 1 << 22;
 // Slots do not run out between two looks, for an event opens at most as many as a request has branches.
 const _: () = assert!(MOST_IN_PROGRESS < queue::MAX_SLOTS / 2);
-
-/// Marks the numbers of requests that a surge added.
-pub(crate) const SURGE: u32 = 1 << 31;
 
 /// Everything that changes while a run goes on.
 #[derive(Clone, Debug)]
@@ -151,20 +155,12 @@ impl State {
     /// Runs to `end` (exclusive), or until `budget` events have been handled in all; true if the budget ended it.
     pub(crate) fn run_until(&mut self, p: &Tables, end: u64, budget: u64) -> bool {
         let mut next_look = budget.min(self.events + LOOK_EVERY);
-        while let Some(next) = self.queue.next_before(end) {
-            let event = match next {
-                Next::Heap(event) => event,
-                Next::Lane(event, lane) => {
-                    if event.kind() == Kind::Timeout {
-                        let calls = &self.calls;
-                        self.queue.pop_lane(lane, |event| calls[event.slot()].timeout != event.id());
-                    } else {
-                        self.queue.pop_lane(lane, |_| false);
-                    }
-                    event
-                }
-            };
-            self.handle(p, event);
+        loop {
+            let next = self.queue.next();
+            if next.event.time() >= end {
+                break;
+            }
+            self.handle(p, next);
             if !self.ready.is_empty() {
                 self.go_on(p);
             }
@@ -208,7 +204,7 @@ impl State {
         let (entries, services) = (p.entries.len(), p.services.len());
         while self.recorder.bucket_end <= time {
             #[cfg(debug_assertions)]
-            self.audit();
+            self.audit(p);
             let (replicas, topics) = (&self.replicas, &self.topics);
             self.recorder.close_bucket(|node| match node.checked_sub(entries) {
                 None => 0,
@@ -224,56 +220,61 @@ impl State {
 
     /// Holds the recorder's books against the requests that are there.
     #[cfg(debug_assertions)]
-    fn audit(&mut self) {
-        let (execs, replicas) = (&self.execs, &self.replicas);
-        let present = (0..execs.slots()).map(|x| &execs[x]).filter(|exec| exec.is_present());
-        self.recorder.audit(present.map(|exec| (replicas[exec.replica as usize].node, exec.arrived)));
+    fn audit(&mut self, p: &Tables) {
+        let State { execs, messages, replicas, recorder, .. } = self;
+        let requests = (0..execs.slots()).map(|x| &execs[x]).filter(|exec| exec.is_present());
+        let requests = requests.map(|exec| (replicas[exec.replica as usize].node, exec.arrived));
+        let messages = (0..messages.slots()).map(|m| &messages[m]).filter(|message| message.open);
+        let messages = messages.map(|message| (p.topics[message.topic as usize].node, message.published));
+        recorder.audit(requests.chain(messages));
     }
 
     /// Handles one event, unless its thing has moved on: a stale event leaves no trace at all.
-    #[inline]
-    fn handle(&mut self, p: &Tables, event: Event) {
-        let (slot, number) = (event.slot(), event.id());
+    #[inline(always)]
+    fn handle(&mut self, p: &Tables, next: Next) {
+        let event = next.event;
+        let (slot, id) = (event.slot(), event.id());
+        // Each kind takes it out by itself, for the kind is what says where it lies.
         match event.kind() {
             Kind::WorkDone => {
-                if self.execs[slot].event == number {
+                self.queue.take(next, |_| false);
+                if self.execs[slot].event == id {
                     self.reach(p, event);
                     self.work_done(p, slot);
                 }
             }
-            Kind::Reply => {
-                if self.calls[slot].event == number {
-                    self.reach(p, event);
-                    self.reply_arrives(p, slot);
-                }
-            }
-            Kind::Timeout => {
-                if self.calls[slot].timeout == number {
-                    self.reach(p, event);
-                    self.timed_out(p, slot);
-                }
-            }
             Kind::Request => {
-                if self.execs[slot].event == number {
+                self.queue.take(next, |_| false);
+                if self.execs[slot].event == id {
                     self.reach(p, event);
                     self.request_arrives(p, slot);
                 }
             }
-            Kind::Arrival => {
-                self.reach(p, event);
-                self.user_arrives(p, slot);
+            Kind::Reply => {
+                self.queue.take(next, |_| false);
+                if self.calls[slot].event == id {
+                    self.reach(p, event);
+                    self.reply_arrives(p, slot);
+                }
             }
-            _ => self.handle_rare(p, event),
+            _ => self.handle_rare(p, next),
         }
     }
 
-    #[cold]
     #[inline(never)]
-    fn handle_rare(&mut self, p: &Tables, event: Event) {
-        let (slot, number) = (event.slot(), event.id());
+    fn handle_rare(&mut self, p: &Tables, next: Next) {
+        let event = next.event;
+        let (slot, id) = (event.slot(), event.id());
+        if event.kind() == Kind::Timeout {
+            let calls = &self.calls;
+            self.queue.take(next, |event| calls[event.slot()].timeout != event.id());
+        } else {
+            self.queue.take(next, |_| false);
+        }
         let stale = match event.kind() {
-            Kind::Resend | Kind::Hedge => self.calls[slot].event != number,
-            Kind::Message => self.messages[slot].event != number,
+            Kind::Timeout => self.calls[slot].timeout != id,
+            Kind::Resend | Kind::Hedge => self.calls[slot].event != id,
+            Kind::Message => self.messages[slot].event != id,
             _ => false,
         };
         if stale {
@@ -281,6 +282,8 @@ impl State {
         }
         self.reach(p, event);
         match event.kind() {
+            Kind::Arrival => self.user_arrives(p, slot),
+            Kind::Timeout => self.timed_out(p, slot),
             Kind::Resend => self.resend(p, slot),
             Kind::Hedge => self.hedge(p, slot),
             Kind::Message => self.message_due(slot),
@@ -288,7 +291,7 @@ impl State {
             Kind::Scale => self.scale(p, slot),
             Kind::Notice => self.notice(p, slot),
             Kind::Fault => self.fault_edge(p, slot),
-            Kind::WorkDone | Kind::Reply | Kind::Timeout | Kind::Request | Kind::Arrival => unreachable!("not rare"),
+            Kind::WorkDone | Kind::Reply | Kind::Request => unreachable!("not rare"),
         }
     }
 
@@ -317,14 +320,10 @@ impl State {
         self.digest = self.digest.wrapping_add(mix(times ^ what.wrapping_mul(0xD6E8_FEB8_6659_FD93) ^ key.0));
     }
 
-    /// How long those user requests have lasted that are not done: for the end of a run.
-    pub(crate) fn note_unfinished(&mut self) {
-        for slot in 0..self.calls.slots() {
-            let call = &self.calls[slot];
-            if call.open && matches!(call.from, Parent::Entry | Parent::User) {
-                self.recorder.user_unfinished(call.request, self.now - call.began);
-            }
-        }
+    /// The user requests that are under way: numbers, and when they began.
+    pub(crate) fn open_user_requests(&self) -> impl Iterator<Item = (u32, u64)> {
+        let calls = (0..self.calls.slots()).map(|slot| &self.calls[slot]);
+        calls.filter(|call| call.open && matches!(call.from, Parent::Entry | Parent::User)).map(|call| (call.request, call.began))
     }
 
     /// Restricts what a fault's chance decides to its own draws.

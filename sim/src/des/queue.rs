@@ -11,6 +11,8 @@
 //! Most events fall due in the order in which they are scheduled: all timeouts of one length, all requests over links of one latency. The
 //! commonest such kinds have a FIFO lane each, and only the lanes' heads are compared; the rest (ends of work, waits) lies in a 4-ary heap.
 
+use std::hint::select_unpredictable;
+
 use crate::program::NONE;
 
 /// What may happen.
@@ -213,10 +215,10 @@ impl Heap {
         while let Some(children) = heap.get(4 * at + 1..) {
             let first = 4 * at + 1;
             let least = match children {
-                // Two pairs, then the winners: fewer comparisons that depend on each other.
+                // Two pairs, then the winners: fewer comparisons that depend on each other, and none that is jumped by.
                 [a, b, c, d, ..] => {
                     let (ab, cd) = (usize::from(b < a), 2 + usize::from(d < c));
-                    if children[cd] < children[ab] { cd } else { ab }
+                    select_unpredictable(children[cd] < children[ab], cd, ab)
                 }
                 [a, b, c] => {
                     let ab = usize::from(b < a);
@@ -237,13 +239,11 @@ impl Heap {
     }
 }
 
-/// Where the next event comes from.
+/// The next event, and the lane whose head it is (`NONE`: it lies in the heap). It is still there: [`EventQueue::take`] takes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Next {
-    /// From the heap: it has been taken out.
-    Heap(Event),
-    /// It is the head of this lane, and still there: [`EventQueue::pop_lane`] takes it.
-    Lane(Event, u32),
+pub(crate) struct Next {
+    pub(crate) event: Event,
+    lane: u32,
 }
 
 /// Most lanes: all heads are looked at whenever one goes.
@@ -314,40 +314,41 @@ impl EventQueue {
         self.sequence
     }
 
-    /// The next event before `end` (exclusive); `None` if there is none.
-    #[inline]
-    pub(crate) fn next_before(&mut self, end: u64) -> Option<Next> {
+    /// The next event; [`Event::NEVER`] if there is none.
+    #[inline(always)]
+    pub(crate) fn next(&mut self) -> Next {
         if std::mem::replace(&mut self.hole, false) {
             self.heap.pop();
         }
         let top = self.heap.0.first().copied().unwrap_or(Event::NEVER);
         let (head, lane) = self.first;
-        if head < top {
-            return (head.time() < end).then_some(Next::Lane(head, lane));
-        }
-        if top.time() >= end {
-            return None;
-        }
-        self.hole = true;
-        Some(Next::Heap(top))
+        // Whether it is one or the other cannot be guessed.
+        let from_lane = head < top;
+        Next { event: select_unpredictable(from_lane, head, top), lane: select_unpredictable(from_lane, lane, NONE) }
     }
 
-    /// Takes the first event of the lane whose head is the earliest of all, and those behind it that are `stale`: it costs less to look at them
-    /// now than to let each become the head.
-    #[inline]
-    pub(crate) fn pop_lane(&mut self, lane: u32, mut stale: impl FnMut(Event) -> bool) {
-        let events = &mut self.lanes[lane as usize];
+    /// Takes the next event, and those behind it in its lane that are `stale`: it costs less to look at them now than to let each become the
+    /// head.
+    #[inline(always)]
+    pub(crate) fn take(&mut self, next: Next, mut stale: impl FnMut(Event) -> bool) {
+        if next.lane == NONE {
+            self.hole = true;
+            return;
+        }
+        let events = &mut self.lanes[next.lane as usize];
         events.pop();
         while events.len > 0 && stale(events.first()) {
             events.pop();
         }
-        self.heads[lane as usize] = events.first();
-        self.first = (self.heads[0], 0);
+        self.heads[next.lane as usize] = events.first();
+        let (mut first, mut of) = (self.heads[0], 0);
         for lane in 1..self.lanes.len().min(MOST_LANES) {
-            if self.heads[lane] < self.first.0 {
-                self.first = (self.heads[lane], lane as u32);
-            }
+            let head = self.heads[lane];
+            let earlier = head < first;
+            first = select_unpredictable(earlier, head, first);
+            of = select_unpredictable(earlier, lane as u32, of);
         }
+        self.first = (first, of);
     }
 
     /// All pending events, stale ones included, in no particular order.
@@ -362,13 +363,12 @@ mod tests {
     use models::rng::{Key, Purpose};
 
     fn pop(queue: &mut EventQueue, end: u64) -> Option<Event> {
-        match queue.next_before(end)? {
-            Next::Heap(event) => Some(event),
-            Next::Lane(event, lane) => {
-                queue.pop_lane(lane, |_| false);
-                Some(event)
-            }
-        }
+        let next = queue.next();
+        let due = next.event.time() < end;
+        due.then(|| {
+            queue.take(next, |_| false);
+            next.event
+        })
     }
 
     #[test]
@@ -418,9 +418,9 @@ mod tests {
         for slot in 0..6 {
             queue.push_lane(0, 10 + u64::from(slot), Kind::Timeout, slot);
         }
-        let Some(Next::Lane(first, lane)) = queue.next_before(100) else { panic!("the lane has a head") };
-        assert_eq!(first.slot(), 0);
-        queue.pop_lane(lane, |event| event.slot() < 4);
+        let first = queue.next();
+        assert_eq!(first.event.slot(), 0);
+        queue.take(first, |event| event.slot() < 4);
         let slots: Vec<u32> = std::iter::from_fn(|| pop(&mut queue, 100)).map(Event::slot).collect();
         assert_eq!(slots, [4, 5]);
     }
@@ -429,7 +429,7 @@ mod tests {
     fn nothing_leaves_at_or_after_the_end() {
         let mut queue = EventQueue::new(0);
         queue.push(10, Kind::Arrival, 0);
-        assert!(queue.next_before(10).is_none());
-        assert!(queue.next_before(11).is_some());
+        assert!(pop(&mut queue, 10).is_none());
+        assert!(pop(&mut queue, 11).is_some());
     }
 }

@@ -45,6 +45,11 @@ impl<T: Copy + Empty> Slab<T> {
         self.free.push(slot);
     }
 
+    /// How many things there are.
+    pub(crate) fn live(&self) -> u32 {
+        (self.items.len() - self.free.len()) as u32
+    }
+
     /// Numbers ever in use: every thing's number is below.
     pub(crate) fn slots(&self) -> u32 {
         self.items.len() as u32
