@@ -5,6 +5,7 @@ mod architecture;
 mod bad_input;
 mod cli;
 mod determinism;
+mod digests;
 mod faults;
 mod formats;
 mod learn;
