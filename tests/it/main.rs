@@ -1,5 +1,6 @@
 //! All integration tests, as one binary.
 
+mod allocations;
 mod analytic;
 mod architecture;
 mod bad_input;
@@ -9,6 +10,7 @@ mod digests;
 mod faults;
 mod formats;
 mod learn;
+mod long;
 mod metastable;
 mod oracles_queues;
 mod oracles_retries;
