@@ -1,13 +1,16 @@
 //! All integration tests, as one binary.
 
+mod allocations;
 mod analytic;
 mod architecture;
 mod bad_input;
 mod cli;
 mod determinism;
+mod digests;
 mod faults;
 mod formats;
 mod learn;
+mod long;
 mod metastable;
 mod oracles_queues;
 mod oracles_retries;

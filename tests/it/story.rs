@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::atomic::AtomicBool;
 
+use crate::support::root;
 use models::system::Model;
 use models::units::Nanos;
 use scenarios::record::RunRecord;
@@ -21,6 +22,22 @@ pub fn model(yaml: &str) -> Model {
 pub fn scenarios(yaml: &str) -> Vec<Scenario> {
     let text = format!("version: 1\nscenarios:\n{yaml}");
     scenarios::format::read_scenarios("scenarios.yaml", text.as_bytes()).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+/// The model in a file of the repository.
+pub fn file_model(path: &str) -> Model {
+    let bytes = std::fs::read(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let model = models::format::read_model(path, &bytes).unwrap_or_else(|errors| panic!("{errors}"));
+    models::check::check(&model).unwrap_or_else(|errors| panic!("{path}: {errors}"));
+    model
+}
+
+/// The scenarios in a file of the repository; they fit the model.
+pub fn file_scenarios(path: &str, model: &Model) -> Vec<Scenario> {
+    let bytes = std::fs::read(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let scenarios = scenarios::format::read_scenarios(path, &bytes).unwrap_or_else(|errors| panic!("{errors}"));
+    scenarios::check::check_all(&scenarios, model).unwrap_or_else(|errors| panic!("{path}: {errors}"));
+    scenarios
 }
 
 /// One run of one scenario (`None`: fault-free), with the warm-up left out of its totals.
