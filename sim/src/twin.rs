@@ -220,7 +220,7 @@ impl Points {
         let has_words = state.canonical(run.tables(), &mut self.words);
         let bytes = ((self.words.len() - first) * size_of::<u64>() + state.recorder.last_second_bytes()) as u64;
         let stride = (bytes * LONGEST_STRIDE_S).div_ceil(self.most_bytes).next_power_of_two();
-        if !has_words || stride > LONGEST_STRIDE_S || (state.now / SECOND) % stride != 0 {
+        if !has_words || stride > LONGEST_STRIDE_S || !(state.now / SECOND).is_multiple_of(stride) {
             self.words.truncate(first);
             return;
         }

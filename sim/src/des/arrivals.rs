@@ -159,7 +159,8 @@ fn after(shape: &ShapeP, from: u64, gap: u64) -> u64 {
 
 /// The factor on the rate at a time, and until when it holds.
 fn factor_at(shape: &ShapeP, at: u64) -> (u64, u64) {
-    let (round, into) = if shape.repeat > 0 { (at / shape.repeat * shape.repeat, at % shape.repeat) } else { (0, at) };
+    let round = at.checked_div(shape.repeat).map_or(0, |rounds| rounds * shape.repeat);
+    let into = at - round;
     let next = shape.steps.partition_point(|&(from, _)| from <= into);
     let factor = shape.steps[next - 1].1;
     let curve_end = shape.steps.get(next).map_or(FAR_NS, |&(from, _)| from);

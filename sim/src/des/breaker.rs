@@ -87,12 +87,10 @@ impl Breaker {
                     self.empty();
                 }
             }
-            BreakerMode::Closed => {
-                if self.remember(policy, now, failed) {
-                    self.mode = BreakerMode::Open { until: now + policy.open };
-                }
+            BreakerMode::Closed if self.remember(policy, now, failed) => {
+                self.mode = BreakerMode::Open { until: now + policy.open };
             }
-            _ => {} // an answer to a try from before it opened
+            _ => {} // nothing new, or an answer to a try from before it opened
         }
     }
 

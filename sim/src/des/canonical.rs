@@ -152,7 +152,7 @@ impl State {
             }
             applied.iter().for_each(|&version| out.put(version));
         }
-        out.goes_on().then(|| self.things(out)).unwrap_or(true)
+        if out.goes_on() { self.things(out) } else { true }
     }
 
     fn replica_words<S: Sink>(&self, p: &Tables, replica: &Replica, out: &mut S) {

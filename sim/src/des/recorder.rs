@@ -599,11 +599,6 @@ impl Recorder {
         self.users.touch(number);
     }
 
-    /// Whether it did. Those that a surge added always did.
-    pub(crate) fn was_touched(&self, number: u32) -> bool {
-        self.users.was_touched(number)
-    }
-
     /// Whether no more user requests can be told apart, so that the run has to end (asked where the slabs' limits are).
     pub(crate) fn is_full(&self) -> bool {
         self.users.is_full()

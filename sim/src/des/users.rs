@@ -206,6 +206,7 @@ impl Users {
     }
 
     /// Whether it did, if it is kept. Those that a surge added always did.
+    #[cfg(test)]
     pub(crate) fn was_touched(&self, number: u32) -> bool {
         let (entry, index) = self.split(number);
         let own = &self.entries[entry].own;
