@@ -67,7 +67,7 @@ impl QuantileTable {
     }
 
     /// The duration in nanoseconds for 64 uniform bits.
-    #[inline]
+    #[inline(always)]
     pub fn draw(&self, bits: u64) -> u64 {
         let octave = (bits.leading_zeros() as usize).min(OCTAVES - 1);
         // 0 where the octave begins (large S), rising to just below 2^63 where it ends.

@@ -77,20 +77,22 @@ impl Breaker {
 
     /// An answer, or a failure, of a try that it let through.
     pub(super) fn heard(&mut self, policy: &BreakerP, now: u64, probe: bool, failed: bool) {
-        match &mut self.mode {
-            BreakerMode::HalfOpen { unheard, .. } if probe => {
-                *unheard -= 1;
-                if failed {
-                    self.mode = BreakerMode::Open { until: now + policy.open };
-                } else if *unheard == 0 {
-                    self.mode = BreakerMode::Closed;
-                    self.empty();
-                }
+        let opens = match self.mode {
+            BreakerMode::HalfOpen { .. } if probe && failed => true,
+            BreakerMode::HalfOpen { unheard: 1, .. } if probe => {
+                self.mode = BreakerMode::Closed;
+                self.empty();
+                false
             }
-            BreakerMode::Closed if self.remember(policy, now, failed) => {
-                self.mode = BreakerMode::Open { until: now + policy.open };
+            BreakerMode::HalfOpen { unsent, unheard } if probe => {
+                self.mode = BreakerMode::HalfOpen { unsent, unheard: unheard - 1 };
+                false
             }
-            _ => {} // nothing new, or an answer to a try from before it opened
+            BreakerMode::Closed => self.remember(policy, now, failed),
+            _ => false, // an answer to a try from before it opened
+        };
+        if opens {
+            self.mode = BreakerMode::Open { until: now + policy.open };
         }
     }
 

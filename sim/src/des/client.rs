@@ -257,9 +257,8 @@ impl State {
         };
         let x = self.execs.reserve();
         self.generation = self.generation.wrapping_add(1);
-        let call = &mut self.calls[c];
+        let (call, exec) = (&mut self.calls[c], &mut self.execs[x]);
         call.exec = x;
-        let exec = &mut self.execs[x];
         *exec = Exec {
             key,
             line,
@@ -273,15 +272,16 @@ impl State {
             generation: self.generation,
             ..Exec::EMPTY
         };
+        let transit = held + edge.latency;
+        if held > 0 {
+            exec.event = self.queue.push(self.now + transit, Kind::Request, x);
+        } else if transit > 0 {
+            exec.event = self.queue.push_lane(edge.request_lane, self.now + transit, Kind::Request, x);
+        }
         if call.role != Role::Plain || call.from == Parent::Message || edge.guarded || site.target == TargetP::Topic {
             self.furnish(p, c, x, site);
         }
-        let transit = held + edge.latency;
-        if held > 0 {
-            self.execs[x].event = self.queue.push(self.now + transit, Kind::Request, x);
-        } else if transit > 0 {
-            self.execs[x].event = self.queue.push_lane(edge.request_lane, self.now + transit, Kind::Request, x);
-        } else {
+        if transit == 0 {
             self.request_arrives(p, x);
         }
     }
@@ -345,13 +345,44 @@ impl State {
         let call = &mut self.calls[c];
         call.event = 0;
         let e = p.sites[call.site as usize].edge;
+        let last = call.repetition + 1 >= call.repetitions;
+        let plain = call.reply.is_none() && call.from == Parent::Exec && call.role == Role::Plain && last;
+        if !plain || p.edges[e as usize].guarded || self.effects.any {
+            self.reply_arrives_anyhow(p, c, e);
+            return;
+        }
+        // The way of most: what `reply_arrives_anyhow` does, where nothing else has to be thought of.
+        call.timeout = 0;
+        call.open = false;
+        self.recorder.call_ended(e, self.now - call.began, call.attempt, false);
+        let (x, next, previous) = (call.parent, call.next_open, call.previous_open);
+        self.calls.remove(c);
+        let exec = &mut self.execs[x];
+        if previous == NONE {
+            exec.first_call = next;
+        } else {
+            self.calls[previous].next_open = next;
+        }
+        if next != NONE {
+            self.calls[next].previous_open = previous;
+        }
+        exec.pending -= 1;
+        exec.wanted = exec.wanted.saturating_sub(1);
+        if (exec.pending == 0 || exec.wanted == 0) && exec.phase == Phase::Waiting {
+            exec.phase = Phase::Ready;
+            self.ready.push((x, exec.generation));
+        }
+    }
+
+    #[inline(never)]
+    fn reply_arrives_anyhow(&mut self, p: &Tables, c: u32, e: u32) {
         if self.effects.any && self.effects.edges[e as usize].black_hole.replies() {
             return; // it was on its way when the bytes began to vanish
         }
-        match call.reply {
+        match self.calls[c].reply {
             Some(cause) => self.try_failed(p, c, cause),
             None => {
-                call.timeout = 0;
+                self.calls[c].timeout = 0;
                 if p.edges[e as usize].guarded {
                     self.guard_hears(p, c, e, false);
                 }
@@ -635,8 +666,9 @@ fn choose_path(p: &Tables, op: u32, line: Key) -> u32 {
     let first = op.first_path as usize;
     let bits = line.draw(Purpose::Path, 0);
     let paths = &p.paths[first..first + op.paths as usize];
-    // By counting, for which one it is cannot be guessed; the last is what is left.
-    let (last, others) = paths.split_last().expect("an operation has a path");
-    let chosen: usize = others.iter().map(|path| usize::from(bits > path.upto)).sum();
-    others.get(chosen).unwrap_or(last).first_step
+    match paths {
+        // Which one it is cannot be guessed.
+        [one, other] => std::hint::select_unpredictable(bits <= one.upto, one.first_step, other.first_step),
+        _ => paths.iter().find(|path| bits <= path.upto).unwrap_or(&paths[paths.len() - 1]).first_step,
+    }
 }

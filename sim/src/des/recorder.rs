@@ -445,6 +445,34 @@ impl Recorder {
         n.busy_sum = n.busy_sum.wrapping_add(now);
     }
 
+    /// [`Recorder::arrived`] and [`Recorder::worker_taken`] in one.
+    #[inline(always)]
+    pub(crate) fn arrived_at_work(&mut self, node: u32, now: u64) {
+        #[cfg(debug_assertions)]
+        self.audit.arrived(node, now);
+        let n = &mut self.nodes[node as usize];
+        n.present = n.present.wrapping_add(1);
+        n.most_present = n.most_present.max(n.present);
+        n.present_sum = n.present_sum.wrapping_sub(now);
+        n.busy = n.busy.wrapping_add(1);
+        n.busy_sum = n.busy_sum.wrapping_sub(now);
+        n.started += 1;
+    }
+
+    /// [`Recorder::left`], answered in time, and [`Recorder::worker_freed`] in one.
+    #[inline(always)]
+    pub(crate) fn left_work(&mut self, node: u32, now: u64, arrived_at: u64) {
+        #[cfg(debug_assertions)]
+        self.audit.left(node, now, arrived_at, Left::Answered, false);
+        let n = &mut self.nodes[node as usize];
+        n.present = n.present.wrapping_sub(1);
+        n.present_sum = n.present_sum.wrapping_add(now);
+        n.busy = n.busy.wrapping_sub(1);
+        n.busy_sum = n.busy_sum.wrapping_add(now);
+        n.ended += 1;
+        self.latencies.add(node, bucket_of(now - arrived_at));
+    }
+
     /// A queue is this deep now.
     #[inline]
     pub(crate) fn queue_depth(&mut self, node: u32, depth: u32) {

@@ -30,6 +30,19 @@ impl State {
         // The way of most: what `request_arrives_anywhere` does, where there is nothing else to ask.
         exec.arrived = self.now;
         replica.present += 1;
+        if let StepP::Work { table, .. } = p.steps[exec.step as usize]
+            && replica.busy < replica.limit
+            && replica.queued == 0
+        {
+            replica.busy += 1;
+            self.recorder.arrived_at_work(replica.node, self.now);
+            let work = p.tables[table as usize].draw(exec.key.draw(Purpose::Work, u32::from(exec.works)));
+            exec.works += 1;
+            exec.phase = Phase::Working;
+            exec.flags |= flag::WORKER;
+            exec.event = self.queue.push(self.now + work, Kind::WorkDone, x);
+            return;
+        }
         self.recorder.arrived(replica.node, self.now);
         self.take_in(p, x);
     }
@@ -380,6 +393,37 @@ impl State {
 
     /// The request is answered: rightly (`None`) or with a failure.
     pub(super) fn finish(&mut self, p: &Tables, x: u32, failure: Option<Cause>) {
+        let exec = &mut self.execs[x];
+        let replica = &mut self.replicas[exec.replica as usize];
+        let plain = exec.first_call == NONE && exec.flags & !flag::WORKER == 0 && !replica.special && failure.is_none();
+        if !plain || self.effects.any {
+            self.finish_anyhow(p, x, failure);
+            return;
+        }
+        // The way of most: what `finish_anyhow` does, where nothing else has to be thought of.
+        replica.present -= 1;
+        if exec.has(flag::WORKER) {
+            replica.busy -= 1;
+            self.recorder.left_work(replica.node, self.now, exec.arrived);
+        } else {
+            self.recorder.left(replica.node, self.now, exec.arrived, Left::Answered, false);
+        }
+        exec.phase = Phase::Free;
+        exec.event = 0;
+        let (key, arrived, node, call, r, waiting) =
+            (exec.key, exec.arrived, replica.node, exec.call, exec.replica, replica.queued > 0);
+        self.execs.remove(x);
+        self.note_since(Mark::Answered, node, key, arrived);
+        if waiting {
+            self.dispatch(p, r);
+        }
+        if call != NONE {
+            self.reply(p, call, None, false);
+        }
+    }
+
+    #[inline(never)]
+    fn finish_anyhow(&mut self, p: &Tables, x: u32, failure: Option<Cause>) {
         if self.execs[x].first_call != NONE {
             self.abandon_open_calls(p, x);
         }
