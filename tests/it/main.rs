@@ -2,7 +2,9 @@
 
 mod analytic;
 mod architecture;
+mod bad_faults;
 mod bad_input;
+mod bad_policies;
 mod cli;
 mod determinism;
 mod faults;
@@ -16,3 +18,4 @@ mod scenarios;
 mod story;
 mod support;
 mod verdicts;
+mod vocabulary;
