@@ -101,6 +101,19 @@ impl Entry {
     pub fn open(to: OpRef, rate: Param<f64>, site: u32) -> Self {
         Entry { to, rate, curve: None, bursts: None, closed: None, site }
     }
+
+    /// A closed loop.
+    pub fn closed(to: OpRef, closed: ClosedLoop, site: u32) -> Self {
+        let rate = Param::declared(closed.most_per_s());
+        Entry { closed: Some(closed), ..Entry::open(to, rate, site) }
+    }
+
+    /// The most requests per second that it comes to: `rate` at the highest step of its curve, within a burst.
+    pub fn peak_per_s(&self) -> f64 {
+        let curve = self.curve.as_ref().map_or(1.0, |curve| curve.steps.iter().map(|step| step.1).fold(0.0, f64::max));
+        let burst = self.bursts.as_ref().map_or(1.0, |bursts| bursts.factor.value.max(1.0));
+        self.rate.value * curve * burst
+    }
 }
 
 /// A rate that changes in steps.
@@ -130,6 +143,15 @@ pub struct ClosedLoop {
     pub users: Param<u32>,
     /// Time between an answer and the next request.
     pub think: Work,
+}
+
+impl ClosedLoop {
+    /// Requests per second if every answer came at once: users / mean think time. A think time of 0 counts as 1 ms here.
+    pub fn most_per_s(&self) -> f64 {
+        let think = self.think.dist.mean();
+        let think = if think.is_zero() { Nanos::from_millis(1) } else { think };
+        f64::from(self.users.value) / think.as_secs_f64()
+    }
 }
 
 /// A service: replicas that hold workers and a queue, and operations.

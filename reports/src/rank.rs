@@ -12,6 +12,7 @@ use models::format::percent;
 use models::system::Model;
 use models::units::Nanos;
 use scenarios::fault::{Fault, FaultKind, Leg, Target};
+use scenarios::format::LEGS;
 use scenarios::record::{Peak, RunRecord};
 use scenarios::scenario::Scenario;
 use serde_json::{Map, Value, json};
@@ -229,11 +230,7 @@ fn magnitude(kind: &FaultKind) -> Map<String, Value> {
 
 /// A leg as scenario files write it.
 fn leg_word(leg: Leg) -> &'static str {
-    match leg {
-        Leg::Request => "request",
-        Leg::Reply => "reply",
-        Leg::Both => "both",
-    }
+    LEGS.iter().find(|(_, one)| *one == leg).map_or("", |(word, _)| word)
 }
 
 /// A distribution as scenario files write it.

@@ -3,7 +3,9 @@
 mod allocations;
 mod analytic;
 mod architecture;
+mod bad_faults;
 mod bad_input;
+mod bad_policies;
 mod cli;
 mod determinism;
 mod digests;
@@ -23,3 +25,4 @@ mod scenarios;
 mod story;
 mod support;
 mod verdicts;
+mod vocabulary;
