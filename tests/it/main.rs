@@ -16,6 +16,7 @@ mod metastable;
 mod oracles_queues;
 mod oracles_retries;
 mod peers;
+mod policies;
 mod properties;
 mod random_models;
 mod readers;
