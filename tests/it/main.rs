@@ -8,6 +8,7 @@ mod cli;
 mod collapse;
 mod determinism;
 mod digests;
+mod examples;
 mod faults;
 mod formats;
 mod learn;
