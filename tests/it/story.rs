@@ -91,6 +91,28 @@ pub fn does(operation: &str, steps: &str) -> String {
     format!("operations: {{ {operation}: {{ paths: [ {{ steps: [ {steps} ] }} ] }} }}")
 }
 
+/// A number by the name that it has in the JSON of a result.
+#[track_caller]
+pub fn figure(stats: &impl serde::Serialize, name: &str) -> f64 {
+    let value = serde_json::to_value(stats).expect("results are plain data");
+    value[name].as_f64().unwrap_or_else(|| panic!("no {name} in {value}"))
+}
+
+/// Sum over the buckets of a time in seconds.
+pub fn sum(values: &[u32], from: usize, to: usize) -> u32 {
+    values[4 * from..4 * to].iter().sum()
+}
+
+/// Highest over the buckets of a time in seconds.
+pub fn peak<T: Copy + Into<f64>>(values: &[T], from: usize, to: usize) -> f64 {
+    values[4 * from..4 * to].iter().map(|&v| v.into()).fold(0.0, f64::max)
+}
+
+/// One fault from 10 s to 20 s, as a scenario; `fault` has its kind, target and magnitude.
+pub fn fault(fault: &str) -> Scenario {
+    scenarios(&format!("  - {{ id: it, faults: [ {{ {fault}, start: 10s, duration: 10s }} ] }}")).remove(0)
+}
+
 /// Fault-free runs of the seeds 1 to 10, to take several figures from.
 pub struct Runs(Vec<RunResult>);
 
