@@ -122,12 +122,15 @@ impl State {
             self.replica_words(p, replica, out);
         }
         for (service, state) in p.services.iter().zip(&self.services) {
-            let ServiceState { listed, wanted, busy, busy_now, fewer_since, fewer } = state;
+            let ServiceState { listed, wanted, busy, busy_now, serving, serving_now, fewer_since, fewer } = state;
             out.pair(listed.len() as u32, *wanted);
             listed.iter().for_each(|&r| out.put(u64::from(r)));
             if service.autoscale.is_some() {
-                out.put(*busy as u64);
-                out.put(((*busy as u128) >> 64) as u64);
+                for sum in [*busy, *serving] {
+                    out.put(sum as u64);
+                    out.put(((sum as u128) >> 64) as u64);
+                }
+                out.put(u64::from(*serving_now));
                 out.put(*fewer_since);
                 out.pair(*busy_now, if *fewer_since == FAR_NS { 0 } else { *fewer });
             }

@@ -101,7 +101,7 @@ impl CoDel {
                 self.dropping = false;
             } else if now >= self.drop_next {
                 self.count += 1;
-                self.drop_next += policy.interval / sqrt(self.count).max(1);
+                self.drop_next += step(policy.interval, self.count);
                 return true;
             }
             return false;
@@ -113,15 +113,16 @@ impl CoDel {
             let recent = now.saturating_sub(self.drop_next) < 16 * policy.interval;
             self.count = if delta > 1 && recent { delta } else { 1 };
             self.last_count = self.count;
-            self.drop_next = now + policy.interval / sqrt(self.count).max(1);
+            self.drop_next = now + step(policy.interval, self.count);
         }
         ok_to_drop
     }
 }
 
-/// Integer square root.
-fn sqrt(n: u64) -> u64 {
-    n.isqrt()
+/// interval / sqrt(count), the root to 2^-16.
+fn step(interval: u64, count: u64) -> u64 {
+    let root_q16 = (count.clamp(1, 1 << 30) << 32).isqrt();
+    ((u128::from(interval) << 16) / u128::from(root_q16)) as u64
 }
 
 impl State {
@@ -247,10 +248,8 @@ mod tests {
         let policy = CoDelP { target: 5 * MS, interval: 100 * MS };
         let mut codel = CoDel::default();
         let drops: Vec<u64> = (0..600).filter(|&t| codel.drops(&policy, t * MS + 1, 50 * MS, false)).collect();
-        // The first after 100 ms; then 100 ms, 100 / sqrt 2 (integer root: 1), ... apart.
-        assert_eq!(drops[0], 100);
-        assert!(drops.len() >= 6, "{drops:?}");
-        assert!(drops.windows(2).all(|pair| pair[1] - pair[0] <= 100), "{drops:?}");
+        // The first after 100 ms; then 100, 100 / sqrt 2, 100 / sqrt 3, ... ms apart.
+        assert_eq!(drops, [100, 200, 271, 329, 379, 424, 464, 502, 538, 571]);
         assert!(!codel.drops(&policy, 601 * MS, 4 * MS, false), "below target nothing is dropped");
         assert!(!codel.drops(&policy, 602 * MS, 50 * MS, false), "and the interval begins anew");
     }
