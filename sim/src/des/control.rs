@@ -75,6 +75,15 @@ impl Control {
         self.arrivals.iter().sum()
     }
 
+    /// Arrivals by slot of the last second, as they stand now: the running slot first.
+    pub(super) fn last_arrivals(&self, now: u64) -> impl Iterator<Item = u32> {
+        let current = now / ARRIVAL_SLOT_NS;
+        (0..ARRIVAL_SLOTS as u64).map(move |ago| match current.checked_sub(ago) {
+            Some(slot) if slot <= self.slot => self.arrivals[(slot % ARRIVAL_SLOTS as u64) as usize],
+            _ => 0,
+        })
+    }
+
     fn advance(&mut self, now: u64) {
         let current = now / ARRIVAL_SLOT_NS;
         while self.slot < current {
@@ -85,6 +94,11 @@ impl Control {
 }
 
 impl CoDel {
+    /// Whether nothing that it learned while it was dropping can matter any more.
+    pub(super) fn is_over(&self, policy: &CoDelP, now: u64) -> bool {
+        !self.dropping && now.saturating_sub(self.drop_next) >= 16 * policy.interval
+    }
+
     /// Whether the request at hand, which has waited this long, is dropped. `last`: nobody else waits.
     fn drops(&mut self, policy: &CoDelP, now: u64, waited: u64, last: bool) -> bool {
         let ok_to_drop = if waited < policy.target || last {
@@ -204,7 +218,8 @@ impl State {
                 let latency = latency.max(1);
                 control.long_count = (control.long_count + 1).min(LONG_TERM);
                 let weight = control.long_count;
-                control.long_ns = ((u128::from(control.long_ns) * u128::from(weight - 1) + u128::from(latency)) / u128::from(weight)) as u64;
+                control.long_ns =
+                    ((u128::from(control.long_ns) * u128::from(weight - 1) + u128::from(latency)) / u128::from(weight)) as u64;
                 if control.long_ns > 2 * latency {
                     control.long_ns = control.long_ns / 20 * 19; // it had drifted too high to say anything
                 }
@@ -269,7 +284,12 @@ mod tests {
         }
         assert_eq!(control.last_second(999 * MS), 100);
         assert_eq!(control.last_second(1_000 * MS), 95, "the oldest twentieth has gone");
+        let copy = control.clone();
         assert_eq!(control.last_second(1_940 * MS), 5);
+        // What can be seen of it without touching it.
+        assert_eq!(copy.last_arrivals(1_940 * MS).collect::<Vec<_>>(), control.last_arrivals(1_940 * MS).collect::<Vec<_>>());
+        assert_eq!(copy.last_arrivals(1_940 * MS).sum::<u32>(), 5);
+        assert_eq!(copy.last_arrivals(90_000 * MS).sum::<u32>(), 0);
         assert_eq!(control.last_second(50_000 * MS), 0);
     }
 }
