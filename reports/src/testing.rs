@@ -96,6 +96,10 @@ pub(crate) fn record(scenario: &str, seed: u64) -> RunRecord {
         retry_amplification_mean: 1.0,
         queue_depth: Default::default(),
         queue_node: String::new(),
+        coalesced_at_s: None,
+        stale_writes: 0,
+        duplicate_effects: 0,
+        dead_letters: 0,
         wasted: 0,
         vs_baseline: Default::default(),
     }

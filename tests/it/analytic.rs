@@ -38,7 +38,7 @@ fn mm1_at_80_per_cent() {
 fn mm1k_blocks_as_it_should() {
     // A system of K places is one worker and a queue of K - 1.
     let m = station("1", "99", EXPONENTIAL, 95.0);
-    agrees("M/M/1/100 number", 18.4287, 0.0, 0.3, |s| run(&m, None, s, 20_000, 500).services["s"].mean_in_system);
+    agrees("M/M/1/100 number", 18.4287, 0.0, 0.3, |s| run(&m, None, s, 8_000, 500).services["s"].mean_in_system);
     let m = station("1", "9", EXPONENTIAL, 120.0);
     agrees("M/M/1/10 blocking", 0.192_59, 0.0, 0.05, |s| run(&m, None, s, 1_000, 50).entries["users"].error_rate);
 }
@@ -46,7 +46,7 @@ fn mm1k_blocks_as_it_should() {
 #[test]
 fn mmc_waits_as_erlang_c_says() {
     for (servers, offered, wait, seconds) in
-        [("2", 1.6, 1.777_78, 4_000), ("10", 8.0, 0.204_590, 2_000), ("100", 90.0, 0.021_694, 800)]
+        [("2", 1.6, 1.777_78, 3_000), ("10", 8.0, 0.204_590, 600), ("100", 90.0, 0.021_694, 150)]
     {
         let m = station(servers, "unbounded", EXPONENTIAL, offered * 100.0);
         agrees(servers, wait, 0.0, 0.2, |s| run(&m, None, s, seconds, 20).services["s"].mean_wait_ms / UNIT_MS);
@@ -57,7 +57,7 @@ fn mmc_waits_as_erlang_c_says() {
 fn a_station_without_queue_loses_as_erlang_b_says() {
     for (servers, offered, blocking) in [("10", 8.0, 0.121_661), ("100", 90.0, 0.026_957)] {
         let m = station(servers, "0", EXPONENTIAL, offered * 100.0);
-        agrees(servers, blocking, 0.0, 0.1, |s| run(&m, None, s, 400, 10).entries["users"].error_rate);
+        agrees(servers, blocking, 0.0, 0.1, |s| run(&m, None, s, 60, 10).entries["users"].error_rate);
     }
 }
 
@@ -67,7 +67,7 @@ fn waits_grow_with_the_variance_of_the_work() {
     agrees("M/D/1", 2.0, 0.0, 0.1, |s| run(&m, None, s, 4_000, 100).services["s"].mean_wait_ms / UNIT_MS);
     // Lognormal with squared coefficient of variation 4: sigma^2 = ln 5, median = mean / sqrt 5, p99 = median x e^(2.3263 sigma).
     let m = station("1", "unbounded", "{ lognormal: { p50: 4472136ns, p99: 85545420ns } }", 80.0);
-    agrees("M/G/1", 10.0, 0.0, 0.3, |s| run(&m, None, s, 20_000, 500).services["s"].mean_wait_ms / UNIT_MS);
+    agrees("M/G/1", 10.0, 0.0, 0.3, |s| run(&m, None, s, 12_000, 500).services["s"].mean_wait_ms / UNIT_MS);
 }
 
 #[test]

@@ -1,23 +1,36 @@
 //! All integration tests, as one binary.
 
+mod allocations;
 mod analytic;
 mod architecture;
 mod bad_faults;
 mod bad_input;
 mod bad_policies;
 mod cli;
+mod collapse;
 mod determinism;
+mod digests;
+mod examples;
 mod faults;
 mod findable;
 mod formats;
 mod learn;
+mod long;
 mod metastable;
+mod new_faults;
+mod oracles_queues;
+mod oracles_retries;
 mod peers;
+mod policies;
+mod properties;
+mod random_models;
 mod readers;
 mod reports;
 mod scenarios;
 mod shop;
 mod story;
 mod support;
+mod topics;
+mod users;
 mod verdicts;
 mod vocabulary;

@@ -51,6 +51,10 @@ fn record(scenario: &str, seed: u64, vs_baseline: LiveMeasures) -> RunRecord {
         retry_amplification_mean: 1.1,
         queue_depth: Peak { peak: 12.0, baseline: 2.0 },
         queue_node: "s".into(),
+        coalesced_at_s: None,
+        stale_writes: 0,
+        duplicate_effects: 0,
+        dead_letters: 0,
         wasted: 7,
         vs_baseline,
     }
