@@ -1,14 +1,17 @@
 //! What the ranking hangs on though nobody measured it or wrote it down.
 //!
 //! You are here: `reports::assumed`. It reads a model's provenance; `text` and `html` list what it finds.
-//! Always true: numbers of one kind and value stand in one line, with all their places; the four structural choices that are
-//! known to decide rankings (queue bound, refuse or wait, cancel or go on, time out or wait for ever) are named even where they
-//! were written by a person.
+//! Always true: numbers of one kind and value stand in one line, with all their places; the structural choices that are known to
+//! decide rankings (`structure`) are named whoever made them.
+//! Not here: the numbers of policies, one by one (`policies`).
+
+mod policies;
+mod structure;
 
 use indexmap::IndexMap;
 use models::dist::Work;
 use models::param::{Limit, Param, Source};
-use models::system::{BreakerWindow, Call, Model, Step, Trips};
+use models::system::{Call, Model, Step};
 
 use crate::view::Assumption;
 use crate::words;
@@ -16,15 +19,19 @@ use crate::words;
 /// Lists what a model assumes, the structural choices first.
 pub fn assumptions(model: &Model) -> Vec<Assumption> {
     let mut found = Found::default();
-    structure(model, &mut found);
+    structure::choices(model, &mut found);
     for (name, service) in &model.services {
         found.number("replicas", MORE_OR_LESS, name, &service.replicas, u32::to_string);
         found.number("workers per replica", "where queueing starts", name, &service.workers, limit);
         found.number("queue bound per replica", "how long requests wait before they are refused", name, &service.queue, limit);
+        policies::service(name, service, &mut found);
         if let Some(cache) = &service.cache {
             found.number("cache entries", CACHE, name, &cache.capacity, u32::to_string);
             found.number("distinct keys asked of the cache", CACHE, name, &cache.keys, u32::to_string);
             found.number("skew of the keys' popularity (Zipf)", CACHE, name, &cache.zipf, |x| words::number(*x));
+            if let Some(ttl) = &cache.ttl {
+                found.number("how long a cached entry is valid", CACHE, name, ttl, |x| words::duration(*x));
+            }
         }
         for (op_name, operation) in &service.operations {
             let place = format!("{name}.{op_name}");
@@ -38,12 +45,26 @@ pub fn assumptions(model: &Model) -> Vec<Assumption> {
         }
     }
     for (name, entry) in &model.workload {
-        found
-            .number("user requests per second", "how near the system is to its limits", name, &entry.rate, |x| words::number(*x));
+        let matters = "how near the system is to its limits";
+        found.number("user requests per second", matters, name, &entry.rate, |x| words::number(*x));
+        if let Some(bursts) = &entry.bursts {
+            found.number("bursts: from one to the next", "", name, &bursts.every, |x| words::duration(*x));
+            found.number("bursts: how long one lasts", "", name, &bursts.lasting, |x| words::duration(*x));
+            found.number("bursts: factor on the rate", matters, name, &bursts.factor, |x| words::number(*x));
+        }
+        if let Some(closed) = &entry.closed {
+            found.number("users of a closed loop", matters, name, &closed.users, u32::to_string);
+            found.work("time that users think", name, &closed.think);
+        }
     }
-    edges(model, &mut found);
+    for (name, edge) in &model.edges {
+        policies::edge(&name.to_string(), edge, &mut found);
+    }
     for (name, topic) in &model.topics {
         found.number("deliveries at once", MORE_OR_LESS, name, &topic.concurrency, u32::to_string);
+        found.number("partitions", MORE_OR_LESS, name, &topic.partitions, u32::to_string);
+        found.number("distinct keys of messages", "how often two are about the same", name, &topic.keys.count, u32::to_string);
+        found.number("skew of the messages' keys (Zipf)", "", name, &topic.keys.zipf, |x| words::number(*x));
         found.number("messages that may wait", "when publishers are refused", name, &topic.capacity, limit);
         found.number("wait before a redelivery", "", name, &topic.redelivery_delay, |x| words::duration(*x));
         found.number("deliveries before a message is a dead letter", "", name, &topic.max_deliveries, u32::to_string);
@@ -57,78 +78,6 @@ pub fn assumptions(model: &Model) -> Vec<Assumption> {
 const MORE_OR_LESS: &str = "how much it can do at once";
 const CACHE: &str = "how much load falls on the store behind it";
 
-fn structure(model: &Model, found: &mut Found) {
-    for (name, service) in &model.services {
-        if service.queue.value == Limit::Unlimited {
-            found.choice("queue without bound: nothing is ever refused", "an outage can leave a backlog that outlives it", name);
-        } else {
-            found.choice(
-                "a full queue refuses at once",
-                "callers learn of it early; if it really drops silently, they wait for their timeout",
-                name,
-            );
-        }
-        if service.cancel_on_disconnect {
-            found.choice("work stops when its caller has left", "if it really goes on, overload lasts longer", name);
-        } else {
-            found.choice(
-                "work goes on after its caller has left",
-                "wasted work can keep an overload alive; if it really stops, recovery is faster",
-                name,
-            );
-        }
-    }
-    for (name, edge) in &model.edges {
-        if edge.timeout.is_none() {
-            found.choice("no timeout known: the caller waits for ever", "a slow callee holds its callers up", &name.to_string());
-        }
-    }
-}
-
-fn edges(model: &Model, found: &mut Found) {
-    for (name, edge) in &model.edges {
-        let place = name.to_string();
-        if let Some(latency) = &edge.latency {
-            found.number("network latency one way", "", &place, latency, |x| words::duration(*x));
-        }
-        if let Some(timeout) = &edge.timeout {
-            found.number("timeout per try", "when callers give up", &place, timeout, |x| words::duration(*x));
-        }
-        if let Some(retry) = &edge.retry {
-            found.number("tries in all", "how much load a failure adds", &place, &retry.attempts, u32::to_string);
-            found.number("wait before a retry", "how fast that load comes", &place, &retry.backoff, |x| words::duration(*x));
-            found.number("growth of the wait from try to try", "", &place, &retry.factor, |x| words::number(*x));
-            if let Some(max) = &retry.max {
-                found.number("longest wait between tries", "", &place, max, |x| words::duration(*x));
-            }
-            if let Some(budget) = &retry.budget {
-                found.number("retry budget: tokens per first try", "", &place, &budget.ratio, |x| words::number(*x));
-                found.number("retry budget: tokens per second", "", &place, &budget.min_per_s, |x| words::number(*x));
-                found.number("retry budget: most tokens", "", &place, &budget.cap, |x| words::number(*x));
-            }
-        }
-        if let Some(breaker) = &edge.breaker {
-            match &breaker.trips {
-                Trips::Share { window, threshold, .. } => {
-                    match window {
-                        BreakerWindow::Calls(calls) => {
-                            found.number("circuit breaker: tries remembered", "", &place, calls, u32::to_string);
-                        }
-                        BreakerWindow::Time(last) => {
-                            found.number("circuit breaker: time remembered", "", &place, last, |x| words::duration(*x));
-                        }
-                    }
-                    found.number("circuit breaker: failed share that opens it", "", &place, threshold, |x| words::share(*x));
-                }
-                Trips::Consecutive(failures) => {
-                    found.number("circuit breaker: failures in a row that open it", "", &place, failures, u32::to_string);
-                }
-            }
-            found.number("circuit breaker: time it stays open", "", &place, &breaker.open, |x| words::duration(*x));
-        }
-    }
-}
-
 fn steps(step: &Step, place: &str, found: &mut Found) {
     match step {
         Step::Work(work) => found.work("service time", place, work),
@@ -137,6 +86,7 @@ fn steps(step: &Step, place: &str, found: &mut Found) {
         Step::Lookup(lookup) => {
             call(&lookup.cache, place, found);
             call(&lookup.origin, place, found);
+            lookup.fill.iter().for_each(|fill| call(fill, place, found));
         }
         Step::Publish(publish) => {
             found.number(FAILS, SPREADS, &format!("{place} to {}", publish.to), &publish.on_failure, |x| words::share(*x))
@@ -149,6 +99,9 @@ const SPREADS: &str = "how far a failure spreads";
 
 fn call(call: &Call, place: &str, found: &mut Found) {
     found.number(FAILS, SPREADS, &format!("{place} to {}", call.to), &call.on_failure, |x| words::share(*x));
+    if let Some(fallback) = &call.fallback {
+        self::call(fallback, place, found);
+    }
 }
 
 fn limit(limit: &Limit) -> String {
@@ -220,10 +173,16 @@ mod tests {
         }
         let lines: Vec<String> = assumptions(&model).iter().map(|a| format!("{} [{}]", a.what, a.places.join(" "))).collect();
         expect_test::expect![[r#"
+            users come whatever the answers are (open loop) [users]
             a full queue refuses at once [web orders stock]
             work goes on after its caller has left [all 4 services]
+            whoever waits gets a worker in the end, however late [all 4 services]
+            the number of replicas is fixed [all 4 services]
             queue without bound: nothing is ever refused [mailer]
             no timeout known: the caller waits for ever [users->web]
+            calls in progress without bound (no pool, no bulkhead) [web->orders orders->stock]
+            a full topic refuses its publishers at once [mails]
+            messages may come in any order, and twice [mails]
             queue bound per replica: 100 (could be 20 to 500) [web orders]"#]]
         .assert_eq(&lines.join("\n"));
     }

@@ -63,13 +63,14 @@ fn row(row: &Row) -> Value {
 }
 
 fn fault(fault: &FaultView) -> Value {
-    json!({
-        "kind": fault.kind,
-        "target": fault.target,
-        "start": fault.start,
-        "duration": fault.duration,
-        "magnitude": fault.magnitude,
-    })
+    let mut value = json!({ "kind": fault.kind, "target": fault.target, "start": fault.start, "duration": fault.duration });
+    for (key, ramp) in [("ramp_up", &fault.ramp_up), ("ramp_down", &fault.ramp_down)] {
+        if let Some(ramp) = ramp {
+            value[key] = json!(ramp);
+        }
+    }
+    value["magnitude"] = json!(fault.magnitude);
+    value
 }
 
 fn estimate(e: &Estimate) -> Value {

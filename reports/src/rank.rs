@@ -162,6 +162,8 @@ fn fault_view(fault: &Fault) -> FaultView {
         end_s: round6(fault.clears_at().as_secs_f64()),
         start: Nanos::from_nanos(fault.start.as_nanos()).to_string(),
         duration: fault.duration.to_string(),
+        ramp_up: (!fault.ramp_up.is_zero()).then(|| fault.ramp_up.to_string()),
+        ramp_down: (!fault.ramp_down.is_zero()).then(|| fault.ramp_down.to_string()),
         magnitude: magnitude(&fault.kind),
         words: words::fault(fault),
     }

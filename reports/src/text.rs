@@ -357,10 +357,16 @@ mod tests {
               - payment�[31m is seen in 3 traces only
 
             What the ranking hangs on: choices of structure
+              - users come whatever the answers are (open loop): users (users who wait for their answers bring less load when those are slow)
               - a full queue refuses at once: web, orders and stock (callers learn of it early; if it really drops silently, they wait for their timeout)
               - work goes on after its caller has left: all 4 services (wasted work can keep an overload alive; if it really stops, recovery is faster)
+              - whoever waits gets a worker in the end, however late: all 4 services (shedding (shed_expired, codel, adaptive_limit) would clear a backlog whose callers have left)
+              - the number of replicas is fixed: all 4 services (an autoscaler would add some, after a while)
               - queue without bound: nothing is ever refused: mailer (an outage can leave a backlog that outlives it)
               - no timeout known: the caller waits for ever: users->web (a slow callee holds its callers up)
+              - calls in progress without bound (no pool, no bulkhead): web->orders and orders->stock (one slow callee can take all of its caller)
+              - a full topic refuses its publishers at once: mails (if it really blocks them, they are held up)
+              - messages may come in any order, and twice: mails (if that is wrong (order_sensitive, idempotent), harm is done that no error rate shows)
 
             What to do next
               - read 'my out/report.html': the same with plots, for people who were not there

@@ -144,6 +144,10 @@ pub struct FaultView {
     pub duration: String,
     /// Start, as files write it.
     pub start: String,
+    /// How long its magnitude grows, as files write it; `None`: it is there at once.
+    pub ramp_up: Option<String>,
+    /// How long its magnitude falls, as files write it.
+    pub ramp_down: Option<String>,
     /// Magnitude, as files write it.
     pub magnitude: Map<String, Value>,
     /// What it does, in words that follow "when".

@@ -30,14 +30,14 @@ pub fn fault(fault: &Fault) -> String {
         }
         FaultKind::ConnectionDrop { probability } => format!("{} of {} are reset", share(*probability), calls(target)),
         FaultKind::BlackHole { leg: Leg::Reply } => {
-            format!("the answers to {} vanish without an error, though the work is done", calls(target))
+            format!("the work of {} is done and the answers vanish without an error", calls(target))
         }
         FaultKind::BlackHole { leg: Leg::Request } => {
             format!("{} vanish on their way out without an error (answers under way still come)", calls(target))
         }
         FaultKind::BlackHole { leg: Leg::Both } => format!("{} vanish without an error", calls(target)),
         FaultKind::Loss { probability, retransmit } => format!(
-            "{} of the packets of {} are lost and sent again after {} and more",
+            "{} of the packets of {} are lost (sent again after {} and more)",
             share(*probability),
             calls(target),
             duration(*retransmit)
@@ -48,7 +48,7 @@ pub fn fault(fault: &Fault) -> String {
             number(*bytes_per_s),
             number(*request_bytes)
         ),
-        FaultKind::TimeoutLowered { to } => format!("{} are given up after {}", calls(target), duration(*to)),
+        FaultKind::TimeoutLowered { to } => format!("{} have a timeout of only {}", calls(target), duration(*to)),
         FaultKind::AggressiveRetries { attempts, backoff } => {
             format!("{} are tried up to {attempts} times, {} apart", calls(target), duration(*backoff))
         }
@@ -66,10 +66,10 @@ pub fn fault(fault: &Fault) -> String {
             format!("no more than {} may wait at a replica of {target}", plural(u64::from(*to), "request"))
         }
         FaultKind::Leak { growth } => {
-            format!("{target} gets slower by {} of its own time every second until it is restarted", share(*growth))
+            format!("{target} gets slower by {} of its own time with every second, to be restarted in the end,", share(*growth))
         }
-        FaultKind::Flush { share: 1.0 } => format!("{target} has lost all it held"),
-        FaultKind::Flush { share: part } => format!("{target} has lost {} of what it held", share(*part)),
+        FaultKind::Flush { share: 1.0 } => format!("{target} loses all it holds"),
+        FaultKind::Flush { share: part } => format!("{target} loses {} of what it holds", share(*part)),
         FaultKind::HitRatioDrop { keep } => format!("{target} finds only {} of what it would have found", share(*keep)),
         FaultKind::WorkersLost { keep } => format!("{target} has {} of its workers", share(*keep)),
         FaultKind::Surge { factor } => format!("{} times the normal load comes in at {target}", number(*factor)),
@@ -83,20 +83,25 @@ pub fn fault(fault: &Fault) -> String {
         }
         FaultKind::Duplicate { probability } => format!("{} of the messages on {target} come twice", share(*probability)),
         FaultKind::MessageLoss { probability } => {
-            format!("{} of the messages on {target} are accepted and never delivered", share(*probability))
+            format!("{} of the messages on {target} vanish after they were accepted", share(*probability))
         }
         FaultKind::ConsumerStall => format!("{target} delivers nothing"),
         FaultKind::SlowConsumer { factor } => {
             format!("the consumer of {target} takes {} times as long for each message", number(*factor))
         }
         FaultKind::Poison { probability } => {
-            format!("{} of the messages on {target} fail however often they are delivered", share(*probability))
+            format!("{} of the messages that come to {target} are poison (they fail at every delivery)", share(*probability))
         }
         FaultKind::Reload { after, attempts } => {
-            format!("users of {target} ask again after {}, up to {attempts} times in all", duration(*after))
+            format!("users of {target} ask up to {attempts} times, again whenever no answer has come for {},", duration(*after))
         }
     };
-    format!("{what} for {}{}", duration(fault.duration), ramps(fault))
+    // A flush is over as it begins.
+    if let FaultKind::Flush { .. } = fault.kind {
+        what
+    } else {
+        format!("{what} for {}{}", duration(fault.duration), ramps(fault))
+    }
 }
 
 /// `, rising over 5 s and falling over 2 s`.

@@ -8,13 +8,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use models::param::{Limit, Source};
-use models::system::{Edge, EdgeName, Mode, Model, Observed, ObservedEdge, Retry};
+use models::system::{Edge, EdgeName, Mode, Model, Observed, ObservedEdge, Order, Retry};
 use models::units::Nanos;
 use petgraph::algo::{dominators, tarjan_scc};
 use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::Dfs;
 
-use crate::flow::{EdgeFlow, Flow, capacity, tries};
+use crate::flow::{EdgeFlow, Flow, capacity, deliveries, tries};
 pub use crate::flow::{LinkKind, NodeKind};
 
 /// A model's boundaries and nodes, with the evidence on each.
@@ -87,7 +87,8 @@ pub struct Boundary {
     /// Probability that its failure becomes a user's: the product of `on_failure` along the worst way from an entry. A topic
     /// that is full refuses its publishers, so a delivery counts as the topic does.
     pub user_harm: f64,
-    /// Longest that one call can last: all tries time out, and the backoffs are as long as can be. `None` without a timeout.
+    /// Longest that one call can last: all tries time out, and the backoffs are as long as can be, or the deadline passes. `None` without
+    /// a timeout or deadline.
     pub longest_call: Option<Nanos>,
     /// Share of the caller's workers (a topic's deliveries) that calls would hold if every one lasted that long; infinite without
     /// a timeout, 0 if the caller holds none meanwhile.
@@ -169,6 +170,8 @@ pub struct NodeEvidence {
     pub downstream: usize,
     /// Topics: messages that may wait; `None` for an unbounded topic and for all else.
     pub places: Option<u32>,
+    /// Topics: whether the broker delivers the messages of a key in order.
+    pub keeps_order: bool,
 }
 
 impl NodeEvidence {
@@ -177,9 +180,9 @@ impl NodeEvidence {
         self.places.filter(|_| self.per_s > 0.0).map(|places| f64::from(places) / self.per_s)
     }
 
-    /// Topics: whether one message may overtake another, since several are delivered at once.
+    /// Topics: whether one message may overtake another, since several are delivered at once and no order is promised.
     pub fn may_reorder(&self) -> bool {
-        self.kind == NodeKind::Topic && self.workers.is_none_or(|deliveries| deliveries > 1.0)
+        self.kind == NodeKind::Topic && !self.keeps_order && self.workers.is_none_or(|deliveries| deliveries > 1.0)
     }
 }
 
@@ -189,7 +192,8 @@ impl NodeEvidence {
 pub fn analyse(model: &Model) -> Analysis {
     let flow = Flow::of(model);
     let graph = Graph::of(&flow);
-    let users_per_s: f64 = model.workload.values().map(|entry| entry.rate.value.max(0.0)).sum();
+    let users_per_s: f64 =
+        flow.nodes.iter().zip(&flow.at).filter(|((_, kind), _)| *kind == NodeKind::Entry).map(|(_, at)| at.per_s).sum();
     let ways = graph.retry_ways(model, &flow);
     let harm = user_harm(&flow);
     let mut nodes: Vec<NodeEvidence> =
@@ -301,10 +305,10 @@ fn boundary_evidence(
     let (p50, p99) = edge.try_takes.lognormal_p50_p99();
     let timeout = policy.and_then(|policy| policy.timeout).map(|timeout| timeout.value);
     let deliveries = model.topics.get(&name.from).map(|topic| topic.max_deliveries.value.max(1));
-    let longest_call = timeout.map(|timeout| match deliveries {
+    let longest_call = match deliveries {
         Some(_) => timeout,
         None => longest_call(timeout, policy),
-    });
+    };
     let holds = edge.kind == LinkKind::Delivery || (caller.blocking && edge.waits);
     let stuck_share = match (caller.workers, longest_call) {
         (Some(workers), Some(longest)) if holds => edge.calls_per_s * longest.as_secs_f64() / workers.max(1.0),
@@ -339,11 +343,22 @@ fn boundary_evidence(
     }
 }
 
-/// All tries of a call time out, and every backoff is as long as its policy allows.
-fn longest_call(timeout: Nanos, policy: Option<&Edge>) -> Nanos {
-    let Some(retry) = policy.and_then(|policy| policy.retry.as_ref()) else { return timeout };
-    let (tries, wait) = (retry.attempts.value.max(1), longest_wait(retry));
-    Nanos::from_secs_f64(f64::from(tries) * timeout.as_secs_f64() + (1..tries.min(1_000)).map(wait).sum::<f64>())
+/// All tries of a call time out, and every backoff is as long as its policy allows; or its deadline passes before. `None`: it has neither.
+fn longest_call(timeout: Option<Nanos>, policy: Option<&Edge>) -> Option<Nanos> {
+    let deadline = policy.and_then(|policy| policy.deadline).map(|deadline| deadline.value);
+    let tried = timeout.map(|timeout| match policy.map(|policy| (&policy.retry, &policy.hedge)) {
+        Some((Some(retry), _)) => {
+            let (tries, wait) = (retry.attempts.value.max(1), longest_wait(retry));
+            Nanos::from_secs_f64(f64::from(tries) * timeout.as_secs_f64() + (1..tries.min(1_000)).map(wait).sum::<f64>())
+        }
+        // The last try leaves when all others have had their wait.
+        Some((None, Some(hedge))) => {
+            let waits = f64::from(hedge.attempts.value.saturating_sub(1)) * hedge.after.value.as_secs_f64();
+            Nanos::from_secs_f64(waits + timeout.as_secs_f64())
+        }
+        _ => timeout,
+    });
+    [tried, deadline].into_iter().flatten().min()
 }
 
 /// The longest wait before try k + 1, seconds.
@@ -361,7 +376,7 @@ fn node_evidence(model: &Model, flow: &Flow, graph: &Graph, node: usize, users_p
     let seen = seen.filter(|seen: &&Observed| seen.calls > 0);
     let workers = match (service, topic) {
         (Some(service), _) => capacity(service),
-        (_, Some(topic)) => Some(f64::from(topic.concurrency.value)),
+        (_, Some(topic)) => Some(f64::from(deliveries(topic))),
         (None, None) => None,
     };
     let (p50, p99) = at.response.lognormal_p50_p99();
@@ -387,6 +402,7 @@ fn node_evidence(model: &Model, flow: &Flow, graph: &Graph, node: usize, users_p
             Limit::Of(places) => Some(places),
             Limit::Unlimited => None,
         }),
+        keeps_order: topic.is_some_and(|topic| topic.order == Order::PerKey),
     }
 }
 

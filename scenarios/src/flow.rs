@@ -2,13 +2,15 @@
 //!
 //! You are here: `scenarios::flow`. `analyse` reads it; nothing is simulated.
 //! Always true: queueing is left out, so times and held workers are lower bounds; cycles of calls are cut after a
-//! number of rounds, so it always ends.
+//! number of rounds, so it always ends. A rate is that outside of bursts and at a curve's factor 1; a cache's entries do not age.
 //! Not here: which of these numbers are worrying (`analyse`).
 
 use std::collections::BTreeMap;
 
 use models::param::Limit;
-use models::system::{Call, Edge, EdgeName, Entry, Lookup, Mode, Model, OpRef, Operation, Publish, Service, Step, Topic, Wait};
+use models::system::{
+    Call, Edge, EdgeName, Entry, Lookup, Mode, Model, OpRef, Operation, Order, Publish, Service, Step, Topic, Wait,
+};
 
 use crate::moments::{Moments, hit_ratio, moments};
 
@@ -194,7 +196,11 @@ impl<'m> Solver<'m> {
         let mut arriving: Vec<f64> = self
             .places
             .iter()
-            .map(|place| if let What::Entry(entry) = place.what { entry.rate.value.max(0.0) } else { 0.0 })
+            .zip(&self.numbers)
+            .map(|(place, numbers)| match place.what {
+                What::Entry(entry) => entry_per_s(entry, numbers.response.mean),
+                _ => 0.0,
+            })
             .collect();
         let mut rates = vec![0.0; self.places.len()];
         for _ in 0..self.rounds() {
@@ -447,9 +453,29 @@ impl EdgeFlow {
     }
 }
 
-/// Tries of one call that an edge's policy allows.
+/// User requests per second of an entry. A closed loop's users wait for their answers, which take `response` seconds at least.
+fn entry_per_s(entry: &Entry, response: f64) -> f64 {
+    let Some(closed) = &entry.closed else { return entry.rate.value.max(0.0) };
+    let round = closed.think.dist.mean().as_secs_f64() + response;
+    if round > 0.0 { f64::from(closed.users.value) / round } else { entry.rate.value.max(0.0) }
+}
+
+/// Tries of one call that an edge's policy allows, hedged ones included.
 pub(crate) fn tries(edge: Option<&Edge>) -> u32 {
-    edge.and_then(|edge| edge.retry.as_ref()).map_or(1, |retry| retry.attempts.value.max(1))
+    let policy = |edge: &Edge| match (&edge.retry, &edge.hedge) {
+        (Some(retry), _) => retry.attempts.value,
+        (None, Some(hedge)) => hedge.attempts.value,
+        (None, None) => 1,
+    };
+    edge.map_or(1, policy).max(1)
+}
+
+/// Deliveries of a topic at once. Where it keeps the order of a key, a partition has one.
+pub(crate) fn deliveries(topic: &Topic) -> u32 {
+    match topic.order {
+        Order::None => topic.concurrency.value,
+        Order::PerKey => topic.concurrency.value.min(topic.partitions.value),
+    }
 }
 
 /// Workers of all replicas of a service; `None` if they are not limited.

@@ -1,6 +1,6 @@
-//! Times as mean and variance, and how often a cache can answer: what a steady flow is computed from.
+//! Times as mean and variance, how often a cache can answer, how often a queue refuses: what a steady flow is computed from.
 //!
-//! You are here: `scenarios::moments`. `flow` adds these up along call paths.
+//! You are here: `scenarios::moments`. `flow` adds these up along call paths; `rules` put them into words.
 //! Not here: draws from distributions (the engines have tables for that).
 
 use models::dist::Dist;
@@ -89,15 +89,7 @@ pub(crate) fn hit_ratio(capacity: u32, keys: u32, zipf: f64) -> f64 {
     if capacity >= keys {
         return 1.0;
     }
-    // Ranks in classes that widen from rank 1,024 on; within a class all keys count as equally popular.
-    let mut classes: Vec<(f64, f64)> = Vec::new();
-    let mut first = 1_u64;
-    while first <= u64::from(keys) {
-        let width = (first / 1_024).max(1).min(u64::from(keys) - first + 1);
-        let middle = first as f64 + (width - 1) as f64 / 2.0;
-        classes.push((width as f64, libm::pow(middle, -zipf)));
-        first += width;
-    }
+    let classes = popularity(keys, zipf);
     let total: f64 = classes.iter().map(|(width, weight)| width * weight).sum();
     let present = |time: f64, weight: f64| 1.0 - libm::exp(-weight / total * time);
     let held = |time: f64| classes.iter().map(|&(width, weight)| width * present(time, weight)).sum::<f64>();
@@ -110,6 +102,48 @@ pub(crate) fn hit_ratio(capacity: u32, keys: u32, zipf: f64) -> f64 {
         if held(middle) < f64::from(capacity) { low = middle } else { high = middle }
     }
     classes.iter().map(|&(width, weight)| width * weight / total * present(high, weight)).sum()
+}
+
+/// Keys by popularity: (keys of a class, weight of each). Ranks in classes that widen from rank 1,024 on; within a class all keys count
+/// as equally popular.
+fn popularity(keys: u32, zipf: f64) -> Vec<(f64, f64)> {
+    let mut classes: Vec<(f64, f64)> = Vec::new();
+    let mut first = 1_u64;
+    while first <= u64::from(keys) {
+        let width = (first / 1_024).max(1).min(u64::from(keys) - first + 1);
+        let middle = first as f64 + (width - 1) as f64 / 2.0;
+        classes.push((width as f64, libm::pow(middle, -zipf)));
+        first += width;
+    }
+    classes
+}
+
+/// Share of questions that are about the most popular of `keys` keys.
+pub(crate) fn hottest_share(keys: u32, zipf: f64) -> f64 {
+    let total: f64 = popularity(keys, zipf).iter().map(|(width, weight)| width * weight).sum();
+    if total > 0.0 { 1.0 / total } else { 1.0 }
+}
+
+/// With more servers than this, chance hardly matters: what exceeds the capacity is refused, and nothing else.
+const MANY_SERVERS: u32 = 100_000;
+
+/// Share of requests that find `servers` busy and `places` waiting ones full (M/M/c/K), offered `erlangs`. O(servers + places).
+///
+/// Source: the Erlang B recursion, continued over the waiting places: each of them multiplies the odds by the utilisation.
+pub(crate) fn refused(servers: u32, erlangs: f64, places: u32) -> f64 {
+    if servers > MANY_SERVERS {
+        return (1.0 - f64::from(servers) / erlangs).max(0.0);
+    }
+    // The chance of the fullest state, as states are added one by one.
+    let mut full = 1.0;
+    for busy in 1..=servers {
+        full = erlangs * full / (f64::from(busy) + erlangs * full);
+    }
+    let utilisation = erlangs / f64::from(servers);
+    for _ in 0..places.min(MANY_SERVERS) {
+        full = utilisation * full / (1.0 + utilisation * full);
+    }
+    full
 }
 
 #[cfg(test)]
@@ -140,6 +174,25 @@ mod tests {
         let dist = Dist::Lognormal { p50: Nanos::from_millis(30), p99: Nanos::from_millis(90) };
         let (p50, p99) = moments(&dist).lognormal_p50_p99();
         assert!((p50 - 0.030).abs() < 1e-9 && (p99 - 0.090).abs() < 1e-9, "{p50} {p99}");
+    }
+
+    /// ORACLES: Erlang B for (10, 8) and (100, 90); M/M/1/10 at 1.2 and M/M/1/100 at 0.95, one of whose places is the server.
+    #[test]
+    fn refused_requests_agree_with_theory() {
+        for (servers, erlangs, places, expected) in
+            [(10, 8.0, 0, 0.121_661), (100, 90.0, 0, 0.026_957), (1, 1.2, 9, 0.192_59), (1, 0.95, 99, 2.977e-4)]
+        {
+            let got = refused(servers, erlangs, places);
+            assert!((got / expected - 1.0).abs() < 1e-4, "{servers} {erlangs} {places}: {got}");
+        }
+    }
+
+    #[test]
+    fn the_hottest_key_gets_its_share() {
+        assert!((hottest_share(4, 0.0) - 0.25).abs() < 1e-12);
+        // 1 / (1 + 1/2 + 1/3).
+        assert!((hottest_share(3, 1.0) - 6.0 / 11.0).abs() < 1e-12);
+        assert!(hottest_share(10_000_000, 1.0) > 0.05);
     }
 
     /// The same question asked of a real least-recently-used list.

@@ -60,6 +60,11 @@ fn record(scenario: &str, seed: u64, vs_baseline: LiveMeasures) -> RunRecord {
     }
 }
 
+/// A distribution with every form's keys somewhere: the empirical table.
+fn dist() -> Dist {
+    Dist::Quantiles(vec![(0.0, Nanos::from_millis(1)), (0.999, Nanos::from_millis(20)), (1.0, Nanos::from_millis(40))])
+}
+
 /// One scenario for every kind of fault, with its magnitude spelled out and with its defaults.
 fn every_fault() -> Vec<Scenario> {
     let (ms, edge, node) = (Nanos::from_millis, Target::Edge(EdgeName::new("users", "s")), Target::Node("s".into()));
@@ -70,7 +75,22 @@ fn every_fault() -> Vec<Scenario> {
             &edge,
         ),
         (FaultKind::ConnectionDrop { probability: 0.2 }, &edge),
+        (
+            FaultKind::Latency {
+                add: Nanos::ZERO,
+                jitter: Nanos::ZERO,
+                distribution: Some(dist()),
+                leg: Leg::Both,
+                delivers_abandoned: false,
+            },
+            &edge,
+        ),
         (FaultKind::BlackHole { leg: Leg::Both }, &edge),
+        (FaultKind::BlackHole { leg: Leg::Request }, &edge),
+        (FaultKind::BlackHole { leg: Leg::Reply }, &edge),
+        (FaultKind::Loss { probability: 0.05, retransmit: ms(200) }, &edge),
+        (FaultKind::Bandwidth { bytes_per_s: 125_000.0, request_bytes: 2_000.0 }, &edge),
+        (FaultKind::TimeoutLowered { to: ms(50) }, &edge),
         (FaultKind::AggressiveRetries { attempts: 8, backoff: ms(10) }, &edge),
         (FaultKind::Errors { probability: 0.3 }, &node),
         (FaultKind::Slow { factor: 4.0 }, &node),
@@ -81,11 +101,25 @@ fn every_fault() -> Vec<Scenario> {
         (FaultKind::Delay { add: ms(5), jitter: Nanos::ZERO }, &node),
         (FaultKind::Reorder { probability: 0.1, within: ms(500) }, &node),
         (FaultKind::ConsumerStall, &node),
+        (FaultKind::Pause, &node),
+        (FaultKind::ReplicasLost { replicas: 2 }, &node),
+        (FaultKind::QueueShrunk { to: 1 }, &node),
+        (FaultKind::Leak { growth: 0.05 }, &node),
+        (FaultKind::Flush { share: 1.0 }, &node),
+        (FaultKind::Flush { share: 0.5 }, &node),
+        (FaultKind::HitRatioDrop { keep: 0.5 }, &node),
+        (FaultKind::Duplicate { probability: 0.1 }, &node),
+        (FaultKind::MessageLoss { probability: 0.1 }, &node),
+        (FaultKind::SlowConsumer { factor: 4.0 }, &node),
+        (FaultKind::Poison { probability: 0.01 }, &node),
+        (FaultKind::Reload { after: ms(2000), attempts: 3 }, &node),
     ];
     let fault = |(kind, target): (FaultKind, &Target)| {
         Fault::new(kind, target.clone(), SimTime::from_nanos(30_000_000_000), Nanos::from_millis(2500))
     };
-    let named = kinds.into_iter().enumerate().map(|(i, k)| (format!("f{i}-{}", k.0.name()), fault(k)));
+    let ramped = Fault { ramp_up: ms(500), ramp_down: ms(1500), ..fault((FaultKind::Slow { factor: 4.0 }, &node)) };
+    let faults: Vec<Fault> = kinds.into_iter().map(fault).chain([ramped]).collect();
+    let named = faults.into_iter().enumerate().map(|(i, fault)| (format!("f{i}-{}", fault.kind.name()), fault));
     named.map(|(id, fault)| Scenario { id, why: "so".into(), load: Some(1.5), faults: vec![fault] }).collect()
 }
 
@@ -124,6 +158,49 @@ fn ranking_json_meets_its_schema_and_the_schema_would_notice() {
     }
     file["scenarios"][0]["cascade_risk"]["mean"] = json!(1.5);
     assert!(!schema.is_valid(&file), "a risk above 1 passes");
+}
+
+#[test]
+fn every_fault_is_said_in_words() {
+    let words: Vec<String> = every_fault().iter().map(|s| format!("when {}", reports::words::fault(&s.faults[0]))).collect();
+    expect_test::expect![[r#"
+        when calls from users to s take 800 ms longer for 2.5 s
+        when calls from users to s take 100 ms to 150 ms longer for 2.5 s
+        when 20 % of calls from users to s are reset for 2.5 s
+        when calls from users to s take 1 ms to 40 ms (as measured) longer each way for 2.5 s
+        when calls from users to s vanish without an error for 2.5 s
+        when calls from users to s vanish on their way out without an error (answers under way still come) for 2.5 s
+        when the work of calls from users to s is done and the answers vanish without an error for 2.5 s
+        when 5 % of the packets of calls from users to s are lost (sent again after 200 ms and more) for 2.5 s
+        when calls from users to s share a link of 125,000 bytes per second (2,000 bytes each) for 2.5 s
+        when calls from users to s have a timeout of only 50 ms for 2.5 s
+        when calls from users to s are tried up to 8 times, 10 ms apart for 2.5 s
+        when 30 % of the requests to s fail at once for 2.5 s
+        when s takes 4 times as long for its own work for 2.5 s
+        when s is down (crashed, to come back cold) for 2.5 s
+        when 1 replica of s is down (crashed silently: no connection is refused) for 2.5 s
+        when s has 50 % of its workers for 2.5 s
+        when 3 times the normal load comes in at s for 2.5 s
+        when messages on s arrive 5 ms later for 2.5 s
+        when 10 % of the messages on s are held back up to 500 ms, so that later ones overtake them for 2.5 s
+        when s delivers nothing for 2.5 s
+        when s stands still for 2.5 s
+        when s is short of 2 replicas for 2.5 s
+        when no more than 1 request may wait at a replica of s for 2.5 s
+        when s gets slower by 5 % of its own time with every second, to be restarted in the end, for 2.5 s
+        when s loses all it holds
+        when s loses 50 % of what it holds
+        when s finds only 50 % of what it would have found for 2.5 s
+        when 10 % of the messages on s come twice for 2.5 s
+        when 10 % of the messages on s vanish after they were accepted for 2.5 s
+        when the consumer of s takes 4 times as long for each message for 2.5 s
+        when 1 % of the messages that come to s are poison (they fail at every delivery) for 2.5 s
+        when users of s ask up to 3 times, again whenever no answer has come for 2 s, for 2.5 s
+        when s takes 4 times as long for its own work for 2.5 s, rising over 500 ms and falling over 1.5 s"#]]
+    .assert_eq(&words.join("\n"));
+    let kinds: BTreeSet<&str> = every_fault().iter().map(|s| s.faults[0].kind.name()).collect();
+    let all: BTreeSet<&str> = scenarios::format::MAGNITUDES.iter().map(|magnitude| magnitude.shape.name).collect();
+    assert_eq!(kinds, all);
 }
 
 #[test]

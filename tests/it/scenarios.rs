@@ -2,161 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use models::dist::{Dist, Work};
 use models::param::{Limit, Param};
-use models::system::{
-    Cache, Call, CallPath, Edge, EdgeName, Entry, Lookup, Mode, Model, ObservedEdge, OpRef, Operation, Publish, Retry, Service,
-    Step, Topic,
-};
+use models::system::{EdgeName, Mode, Model, ObservedEdge};
 use models::units::Nanos;
-use scenarios::analyse::{Boundary, LinkKind};
+use scenarios::analyse::LinkKind;
 use scenarios::check::check_all;
 use scenarios::fault::{FaultKind, Target};
-use scenarios::scenario::Scenario;
-use scenarios::{Analysis, GenerateOptions, analyse, generate, scenario_hash};
+use scenarios::{GenerateOptions, analyse, generate, scenario_hash};
 
-fn ms(ms: u64) -> Nanos {
-    Nanos::from_millis(ms)
-}
-
-fn work(time: u64) -> Step {
-    Step::Work(Work::declared(Dist::Exponential(ms(time))))
-}
-
-fn call_op(to: &str) -> Call {
-    Call {
-        to: OpRef::new(to, "op"),
-        site: 0,
-        times: vec![(1, 1.0)],
-        on_failure: Param::declared(1.0),
-        wait: true,
-        fallback: None,
-    }
-}
-
-fn call(to: &str) -> Step {
-    Step::Call(call_op(to))
-}
-
-fn path(weight: f64, steps: Vec<Step>) -> CallPath {
-    CallPath { weight: Param::declared(weight), steps }
-}
-
-/// A service with one operation `op` and these paths.
-fn service(workers: u32, mode: Mode, paths: Vec<CallPath>) -> Service {
-    let op = Operation { paths, ..Operation::default() };
-    Service {
-        workers: Param::declared(Limit::Of(workers)),
-        queue: Param::declared(Limit::Of(64)),
-        mode,
-        operations: [("op".to_owned(), op)].into_iter().collect(),
-        ..Service::default()
-    }
-}
-
-fn edge(timeout: Option<u64>, attempts: u32) -> Edge {
-    Edge {
-        timeout: timeout.map(|timeout| Param::declared(ms(timeout))),
-        retry: (attempts > 1).then(|| Retry {
-            attempts: Param::declared(attempts),
-            backoff: Param::declared(ms(20)),
-            ..Retry::default()
-        }),
-        ..Edge::default()
-    }
-}
-
-/// A ticket shop: a cached search, a blocking order path with nested retries, a mail queue.
-fn shop() -> Model {
-    let mut model = Model::default();
-    model.workload.insert("user".into(), Entry::open(OpRef::new("web", "op"), Param::declared(70.0), 0));
-    let lookup = Step::Lookup(Lookup {
-        cache: call_op("cache"),
-        origin: call_op("catalogdb"),
-        fill: Some(Call { wait: false, ..call_op("cache") }),
-        single_flight: false,
-    });
-    let mail = Step::Publish(Publish { to: "mailq".into(), site: 0, times: vec![(1, 1.0)], on_failure: Param::declared(0.0) });
-    for (name, made) in [
-        (
-            "web",
-            service(48, Mode::Async, vec![path(0.65, vec![work(2), call("search")]), path(0.35, vec![work(2), call("orders")])]),
-        ),
-        ("search", Service { replicas: Param::declared(2), ..service(12, Mode::Async, vec![path(1.0, vec![work(5), lookup])]) }),
-        (
-            "cache",
-            Service {
-                cache: Some(Cache {
-                    capacity: Param::declared(700),
-                    keys: Param::declared(3_000),
-                    zipf: Param::declared(1.1),
-                    ttl: None,
-                }),
-                ..service(32, Mode::Async, vec![path(1.0, vec![work(2)])])
-            },
-        ),
-        ("catalogdb", service(2, Mode::Blocking, vec![path(1.0, vec![work(30)])])),
-        ("orders", service(32, Mode::Blocking, vec![path(1.0, vec![work(6), call("seats"), call("payment"), mail])])),
-        ("seats", service(12, Mode::Blocking, vec![path(1.0, vec![work(5), call("seatdb")])])),
-        ("seatdb", service(2, Mode::Blocking, vec![path(1.0, vec![work(33)])])),
-        ("payment", service(12, Mode::Async, vec![path(1.0, vec![work(90)])])),
-        ("mailer", service(6, Mode::Blocking, vec![path(1.0, vec![work(130)])])),
-    ] {
-        model.services.insert(name.to_owned(), made);
-    }
-    model.topics.insert(
-        "mailq".into(),
-        Topic {
-            capacity: Param::declared(Limit::Of(300)),
-            redelivery_delay: Param::declared(ms(300)),
-            max_deliveries: Param::declared(4),
-            ..Topic::to(OpRef::new("mailer", "op"), Param::declared(6), 0)
-        },
-    );
-    for (from, to, policy) in [
-        ("user", "web", edge(Some(2_500), 1)),
-        ("web", "search", edge(Some(700), 2)),
-        ("web", "orders", edge(Some(1_800), 1)),
-        ("search", "cache", edge(Some(60), 1)),
-        ("search", "catalogdb", edge(Some(300), 2)),
-        ("orders", "seats", edge(Some(500), 2)),
-        ("orders", "payment", edge(None, 1)),
-        ("orders", "mailq", edge(Some(200), 2)),
-        ("seats", "seatdb", edge(Some(220), 3)),
-        ("mailq", "mailer", edge(Some(1_500), 1)),
-    ] {
-        model.edges.insert(EdgeName::new(from, to), policy);
-    }
-    model
-}
-
-/// One service, one operation, no edges: M/M/1.
-fn one_service() -> Model {
-    let mut model = Model::default();
-    model.workload.insert("users".into(), Entry::open(OpRef::new("s", "op"), Param::declared(80.0), 0));
-    model.services.insert("s".into(), service(1, Mode::Blocking, vec![path(1.0, vec![work(10)])]));
-    model
-}
-
-fn suggest(model: &Model, count: usize) -> Vec<Scenario> {
-    generate(model, &analyse(model), &GenerateOptions { count, ..GenerateOptions::default() })
-}
-
-fn boundary<'a>(analysis: &'a Analysis, from: &str, to: &str) -> &'a Boundary {
-    analysis.boundary(from, to).unwrap_or_else(|| panic!("{from}->{to} is a boundary"))
-}
-
-fn near(got: f64, expected: f64, what: &str) {
-    assert!((got - expected).abs() <= 1e-6 * expected.abs().max(1.0), "{what}: {got}, expected {expected}");
-}
-
-/// The first scenario of a large set whose faults are of these kinds on these targets.
-fn find<'a>(set: &'a [Scenario], kinds: &[(&str, &str)]) -> Option<&'a Scenario> {
-    set.iter().find(|scenario| {
-        let faults: Vec<(&str, String)> = scenario.faults.iter().map(|f| (f.kind.name(), f.target.to_string())).collect();
-        faults.iter().map(|(kind, target)| (*kind, target.as_str())).eq(kinds.iter().copied())
-    })
-}
+use crate::shop::{boundary, call, find, ms, near, one_service, path, service, shop, suggest, work};
 
 #[test]
 fn evidence_follows_from_rates_paths_and_policies() {
@@ -264,6 +118,21 @@ fn every_rule_fires_where_it_should() {
         &[("slow", "seats"), ("latency", "orders->payment")],
         &[("latency", "orders->seats"), ("slow", "seatdb")],
         &[("slow", "seatdb"), ("surge", "user")],
+        &[("flush", "cache")],
+        &[("hit_ratio_drop", "cache")],
+        &[("pause", "seatdb")],
+        &[("replicas_lost", "search")],
+        &[("queue_shrunk", "seatdb")],
+        &[("leak", "seatdb")],
+        &[("black_hole", "orders->seats")],
+        &[("black_hole", "mailq->mailer")],
+        &[("loss", "seats->seatdb")],
+        &[("timeout", "seats->seatdb")],
+        &[("duplicate", "mailq")],
+        &[("message_loss", "mailq")],
+        &[("poison", "mailq")],
+        &[("slow_consumer", "mailq")],
+        &[("reload", "user"), ("surge", "user")],
     ] {
         assert!(find(&set, kinds).is_some(), "{kinds:?}");
     }
@@ -297,7 +166,7 @@ fn no_rule_fires_where_it_should_not() {
 
     let alone = suggest(&one_service(), 100_000);
     let all: BTreeSet<&str> = alone.iter().flat_map(|s| &s.faults).map(|f| f.kind.name()).collect();
-    assert_eq!(all, ["crash", "errors", "retries", "slow", "surge"].into());
+    assert_eq!(all, ["crash", "errors", "leak", "pause", "queue_shrunk", "reload", "retries", "slow", "surge"].into());
 }
 
 #[test]
@@ -318,6 +187,26 @@ fn why_says_the_numbers() {
     expect("errors-payment-30pct", "35 % of user requests need it");
     expect("crash-cache", "if every question missed it would be 68 %");
     expect("errors-payment-30pct", "leave 30 % of its calls failed after 1 try");
+    expect(
+        "pause-seatdb",
+        "each second that it stands still leaves 25 requests waiting, its 64 waiting places are full after 2.6 s",
+    );
+    expect("pause-seatdb", "afterwards each second takes 679 ms to catch up with");
+    expect("leak-seatdb-10pct", "with each second its work takes 10 % longer: it has no room left after 15 s");
+    expect("queue-seatdb-0", "where 64 may wait at a replica; with 0 places about 15 % of its requests are refused");
+    expect("lost-1-of-search", "on 2 replicas; without 1 of them what is left is busy at 1.9 %");
+    expect("partition-replies-seats-seatdb", "the work is done each time, 3 tries a call; seatdb is busy at 40 %");
+    expect(
+        "loss-search-cache-20pct",
+        "1.2 for each request of its own; with 20 % of the packets lost, 41 % of these meet a loss",
+    );
+    expect("loss-search-cache-20pct", "longer than its timeout of 60ms");
+    expect("timeout-seats-seatdb-23ms", "a timeout of 23ms (now 220ms) gives up on about 50 % of its tries");
+    expect("message-loss-mailq-10pct", "2.5 per second that mailer never sees, and no error rate shows them");
+    expect("poison-mailq-5pct", "delivered 4 times before they are dead letters: 3.7 more deliveries per second");
+    expect("slow-consumer-mailq-x4", "if mailer takes 4 times as long for each message, that is 212 %");
+    expect("hits-cache-50pct", "with 50 % of the hits left it is 40 %");
+    expect("reload-user-3-after-1.2s", "once answers take 1.2s its users ask again, up to 3 times");
     for scenario in &set {
         assert!(scenario.why.chars().any(|c| c.is_ascii_digit()), "{}: {}", scenario.id, scenario.why);
         assert!(!scenario.why.contains("NaN") && !scenario.why.contains("inf"), "{}: {}", scenario.id, scenario.why);

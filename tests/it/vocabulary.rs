@@ -2,9 +2,10 @@
 
 use expect_test::{Expect, expect};
 use models::format::{read_model, read_overlay, write_model};
-use models::param::{Limit, Param};
+use models::param::{Limit, Param, ParamMut, Source};
 use models::system::{AdaptiveLaw, BreakerWindow, Contention, EdgeName, Full, Hedge, Model, Order, Pool, RateCurve, Step, Trips};
 use models::units::Nanos;
+use reports::assumed::assumptions;
 use scenarios::format::{read_checked, write_scenarios};
 
 const ALL: &str = "version: 1
@@ -24,7 +25,7 @@ services:
     autoscale: { target: 0.7, min: 2, max: 10, every: 15s, start_up: 10s, down_after: 5min }
     warm_up: { lasting: 10s, factor: 3 }
     health_check: { down_after: 5s, up_after: 2s }
-    operations: { get: { paths: [{ steps: [{ lookup: { cache: cache, origin: db, single_flight: true } }, { publish: mails }] }] } }
+    operations: { get: { paths: [{ steps: [{ lookup: { cache: cache, origin: db, fill: cache, single_flight: true } }, { publish: mails }, { call: { to: db, fallback: cache } }] }] } }
   cache:
     adaptive_limit: { gradient: { tolerance: 1.5 }, initial: 20, min: 1, max: 200 }
     contention: { arrival_rate: { above: 300/s, factor: 10 } }
@@ -32,12 +33,12 @@ services:
     health_check: { down_after: 5s }
     cache: { capacity: 100, keys: 1000, zipf: 1.1, ttl: 60s }
     operations: { get: { paths: [{ steps: [] }] } }
-  db: { operations: { get: { paths: [{ steps: [] }] } } }
+  db: { operations: { get: { error_rate: 0.01, paths: [{ steps: [{ work: { constant: 1ms } }] }] } } }
 edges:
   users->web: { deadline: 2s, propagate_deadline: true }
   web->cache: { hedge: { after: 50ms, attempts: 2 }, max_in_flight: 32, pool: { connections: 8, waiting: unbounded } }
   web->db: { pool: { connections: 8 }, breaker: { window: 10s, min_calls: 10, threshold: 0.5, open: 1s, probes: 3 } }
-  staff->web: { breaker: { consecutive: 5, open: 1s, probes: 1 } }
+  staff->web: { latency: 1ms, retry: { attempts: 2, max: 1s, budget: { ratio: 0.1, cap: 10, initial: 5 } }, breaker: { consecutive: 5, open: 1s, probes: 1 } }
   web->mails: { breaker: { window: 20, min_calls: 10, threshold: 0.5, open: 1s } }
 topics:
   mails:
@@ -50,6 +51,7 @@ topics:
     full: drop_oldest
     order_sensitive: true
     idempotent: false
+    accept: { constant: 1ms }
 ";
 
 fn all() -> Model {
@@ -141,8 +143,10 @@ fn every_form_is_written_back_so_that_it_reads_well() {
                       - lookup:
                           cache: { to: cache.get, site: 3 }
                           origin: { to: db.get, site: 4 }
+                          fill: { to: cache.get, site: 5 }
                           single_flight: true
-                      - publish: { to: mails, site: 5 }
+                      - publish: { to: mails, site: 6 }
+                      - call: { to: db.get, site: 7, fallback: { to: cache.get, site: 8 } }
           cache:
             workers: 1
             queue: unbounded
@@ -163,9 +167,11 @@ fn every_form_is_written_back_so_that_it_reads_well() {
             mode: blocking
             operations:
               get:
+                error_rate: 0.01
                 paths:
                   - weight: 1
-                    steps: []
+                    steps:
+                      - work: { constant: 1ms }
         edges:
           users->web:
             deadline: 2s
@@ -178,13 +184,15 @@ fn every_form_is_written_back_so_that_it_reads_well() {
             pool: { connections: 8, waiting: unbounded }
             breaker: { window: 10s, min_calls: 10, threshold: 0.5, open: 1s, probes: 3 }
           staff->web:
+            latency: 1ms
+            retry: { attempts: 2, max: 1s, budget: { ratio: 0.1, min_per_s: 0, cap: 10, initial: 5 } }
             breaker: { consecutive: 5, open: 1s, probes: 1 }
           web->mails:
             breaker: { window: 20, min_calls: 10, threshold: 0.5, open: 1s, probes: 1 }
         topics:
           mails:
             consumer: db.get
-            site: 6
+            site: 9
             concurrency: 4
             partitions: 4
             keys: { count: 1000, zipf: 1 }
@@ -195,6 +203,7 @@ fn every_form_is_written_back_so_that_it_reads_well() {
             idempotent: false
             redelivery_delay: 0s
             max_deliveries: 1
+            accept: { constant: 1ms }
     "#]]
     .assert_eq(&text);
     assert_eq!(read_model("again.yaml", text.as_bytes()), Ok(all()));
@@ -395,4 +404,30 @@ scenarios:
     "#]]
     .assert_eq(&written);
     assert_eq!(read_checked("again.yaml", written.as_bytes(), &model), Ok(scenarios));
+}
+
+#[test]
+fn every_number_that_is_only_assumed_is_listed_by_the_report() {
+    let mut paths = Vec::new();
+    all().visit_params(&mut |path, _| paths.push(path.to_owned()));
+    assert!(paths.len() > 60, "{}", paths.len());
+    let mut missing = Vec::new();
+    for wanted in paths {
+        let mut model = all();
+        model.visit_params(&mut |path, param| {
+            if path == wanted {
+                match param {
+                    ParamMut::Share(p) | ParamMut::Real(p) => p.source = Source::Assumed,
+                    ParamMut::Count(p) => p.source = Source::Assumed,
+                    ParamMut::Limit(p) => p.source = Source::Assumed,
+                    ParamMut::Time(p) => p.source = Source::Assumed,
+                    ParamMut::Work(work) => work.source = Source::Assumed,
+                }
+            }
+        });
+        if assumptions(&model).iter().all(|assumption| assumption.structural) {
+            missing.push(wanted);
+        }
+    }
+    assert_eq!(missing, Vec::<String>::new());
 }

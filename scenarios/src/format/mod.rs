@@ -22,7 +22,7 @@ use crate::check;
 use crate::fault::{Fault, Target};
 use crate::scenario::Scenario;
 
-pub use kinds::{KIND_ALIASES, LEGS, MAGNITUDES, Magnitude};
+pub use kinds::{KIND_ALIASES, LEGS, MAGNITUDES, Magnitude, RETRANSMIT};
 
 /// JSON Schema (2020-12) of a scenario file.
 pub const SCENARIOS_SCHEMA: &str = include_str!("../../schema/scenarios.schema.json");

@@ -4,8 +4,10 @@
 //! Always true: a rule proposes only targets that the model has, and says why in numbers that a person can check.
 //! Not here: when and how long a fault strikes, and how many are taken (`generate`).
 
+mod caches;
 mod calls;
 mod load;
+mod network;
 mod pairs;
 mod services;
 mod topics;
@@ -38,7 +40,7 @@ impl Idea {
 pub(crate) type Rule = fn(&Context) -> Vec<Idea>;
 
 /// All rules, by name.
-pub(crate) const RULES: [(&str, Rule); 20] = [
+pub(crate) const RULES: [(&str, Rule); 34] = [
     ("slow dependency", calls::slow_dependency),
     ("black hole", calls::black_hole),
     ("connection drops", calls::connection_drops),
@@ -48,8 +50,8 @@ pub(crate) const RULES: [(&str, Rule); 20] = [
     ("slow service near saturation", services::slow_service),
     ("crash of a shared dependency", services::shared_dependency_crash),
     ("one replica crashes", services::replica_crash),
-    ("cold cache", services::cold_cache),
-    ("slow cache", services::slow_cache),
+    ("cold cache", caches::cold_cache),
+    ("slow cache", caches::slow_cache),
     ("workers lost at peak load", services::workers_lost_at_peak),
     ("load surge", load::surge),
     ("users who reload", load::reload),
@@ -59,6 +61,20 @@ pub(crate) const RULES: [(&str, Rule); 20] = [
     ("two callees of one caller", pairs::siblings),
     ("a callee and its callee", pairs::chain),
     ("slowness meets a surge", pairs::slow_at_peak),
+    ("cache flush", caches::cache_flush),
+    ("fewer hits", caches::fewer_hits),
+    ("pause", services::pause),
+    ("replicas lost", services::replicas_lost),
+    ("queue shrunk", services::queue_shrunk),
+    ("leak", services::leak),
+    ("answers lost one way", network::answers_lost),
+    ("packet loss", network::packet_loss),
+    ("timeout lowered", network::timeout_lowered),
+    ("duplicates", topics::duplicates),
+    ("messages lost", topics::messages_lost),
+    ("poison", topics::poison),
+    ("slow handling of messages", topics::slow_handling),
+    ("impatient users at peak", load::impatience),
 ];
 
 /// What rules may look at.
@@ -69,8 +85,9 @@ pub(crate) struct Context<'a> {
     /// Boundaries out of and into each node, hottest first.
     from: BTreeMap<&'a str, Vec<&'a Boundary>>,
     into: BTreeMap<&'a str, Vec<&'a Boundary>>,
-    /// The entry that brings most to each node.
+    /// The entry that brings most to each node, and the one of those whose load can be multiplied.
     entries: BTreeMap<&'a str, &'a NodeEvidence>,
+    open_entries: BTreeMap<&'a str, &'a NodeEvidence>,
 }
 
 impl<'a> Context<'a> {
@@ -83,27 +100,30 @@ impl<'a> Context<'a> {
         }
         let mut by_rate: Vec<&NodeEvidence> = analysis.nodes.iter().filter(|node| node.kind == NodeKind::Entry).collect();
         by_rate.sort_by(|a, b| b.per_s.total_cmp(&a.per_s));
-        let mut entries = BTreeMap::new();
-        for entry in by_rate {
-            let mut to_visit = vec![entry.name.as_str()];
-            while let Some(name) = to_visit.pop() {
-                if !entries.contains_key(name) {
-                    entries.insert(name, entry);
-                    to_visit.extend(from.get(name).into_iter().flatten().map(|b| b.edge.to.as_str()));
-                }
-            }
-        }
+        let entries = reached(&by_rate, &from);
+        by_rate.retain(|entry| is_open(model, &entry.name));
+        let open_entries = reached(&by_rate, &from);
         let nodes = analysis.nodes.iter().map(|node| (node.name.as_str(), node)).collect();
-        Context { model, analysis, nodes, from, into, entries }
+        Context { model, analysis, nodes, from, into, entries, open_entries }
     }
 
     fn node(&self, name: &str) -> Option<&'a NodeEvidence> {
         self.nodes.get(name).copied()
     }
 
-    /// The entry whose surge would hit a node.
+    /// The entry whose surge would hit a node: an open loop.
     fn entry_of(&self, name: &str) -> Option<&'a NodeEvidence> {
+        self.open_entries.get(name).copied()
+    }
+
+    /// The entry that brings most to a node.
+    fn brings(&self, name: &str) -> Option<&'a NodeEvidence> {
         self.entries.get(name).copied()
+    }
+
+    /// Whether an entry has a rate that a surge can multiply.
+    fn is_open(&self, entry: &str) -> bool {
+        is_open(self.model, entry)
     }
 
     /// Services that take part, caches left out.
@@ -140,6 +160,25 @@ impl<'a> Context<'a> {
     }
 }
 
+fn is_open(model: &Model, entry: &str) -> bool {
+    model.workload.get(entry).is_some_and(|entry| entry.closed.is_none())
+}
+
+/// The first of these entries from which each node can be reached.
+fn reached<'a>(entries: &[&'a NodeEvidence], from: &BTreeMap<&'a str, Vec<&'a Boundary>>) -> BTreeMap<&'a str, &'a NodeEvidence> {
+    let mut first = BTreeMap::new();
+    for entry in entries {
+        let mut to_visit = vec![entry.name.as_str()];
+        while let Some(name) = to_visit.pop() {
+            if !first.contains_key(name) {
+                first.insert(name, *entry);
+                to_visit.extend(from.get(name).into_iter().flatten().map(|b| b.edge.to.as_str()));
+            }
+        }
+    }
+    first
+}
+
 /// Robust z-score above which a value counts as an outlier (see `analyse::robust_scores`).
 const OUTLIER: f64 = 3.5;
 
@@ -163,10 +202,14 @@ fn tidy(seconds: f64) -> Nanos {
     Nanos::from_millis(((ms / step).round() * step) as u64)
 }
 
-/// `71 %`, `0.4 %`.
+/// `71 %`, `5 %`, `0.4 %`.
 fn percent(share: f64) -> String {
     let percent = share * 100.0;
-    if percent == 0.0 || percent >= 9.95 { format!("{} %", percent.round()) } else { format!("{percent:.1} %") }
+    if percent > 0.0 && percent < 0.05 {
+        return "under 0.1 %".to_owned();
+    }
+    let text = if percent >= 9.95 { format!("{}", percent.round()) } else { format!("{percent:.1}") };
+    format!("{} %", text.strip_suffix(".0").unwrap_or(&text))
 }
 
 /// A number with as many digits as it is worth: `1234`, `70`, `5.6`, `0.21`.

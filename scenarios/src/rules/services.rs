@@ -1,11 +1,11 @@
 //! Rules about services: what happens inside one.
 
-use models::system::{Lookup, Operation, Step};
+use models::param::Limit;
 
-use super::{Context, Idea, edge, level, load_words, node, number, percent, retry_words, tidy, time, tries_words};
-use crate::analyse::{Boundary, NodeEvidence};
+use super::{Context, Idea, count, level, load_words, node, number, percent, retry_words, time, tries_words};
+use crate::analyse::NodeEvidence;
 use crate::fault::FaultKind;
-use crate::moments::hit_ratio;
+use crate::moments::refused;
 
 /// A dependency whose failure fails its caller answers with errors.
 pub(crate) fn hard_dependency_errors(context: &Context) -> Vec<Idea> {
@@ -132,115 +132,148 @@ pub(crate) fn replica_crash(context: &Context) -> Vec<Idea> {
     ideas
 }
 
-/// A use of a cache: who asks it, and what stands behind.
-struct CacheUse<'a> {
-    question: &'a Boundary,
-    store: &'a NodeEvidence,
-    misses_per_s: f64,
-    /// Hit ratio by its capacity and the popularity of keys.
-    hits: f64,
-    /// Utilisation of the store when every question misses.
-    store_if_cold: f64,
-}
-
-fn cache_uses<'a>(context: &Context<'a>) -> Vec<CacheUse<'a>> {
-    let mut uses: Vec<CacheUse> = Vec::new();
-    for (caller, service) in &context.model.services {
-        for lookup in lookups(service.operations.values()) {
-            let (cache, origin) = (&lookup.cache.to.service, &lookup.origin.to.service);
-            if uses.iter().any(|u| u.question.edge.from == *caller && u.question.edge.to == *cache && u.store.name == *origin) {
-                continue;
-            }
-            let contents = context.model.services.get(cache).and_then(|s| s.cache.as_ref());
-            let (Some(contents), Some(question), Some(misses), Some(store)) = (
-                contents,
-                context.analysis.boundary(caller, cache),
-                context.analysis.boundary(caller, origin),
-                context.node(origin),
-            ) else {
-                continue;
-            };
-            let hits = hit_ratio(contents.capacity.value, contents.keys.value, contents.zipf.value);
-            let more = if hits < 1.0 { misses.calls_per_s * hits / (1.0 - hits) } else { question.calls_per_s };
-            let share = if store.per_s > 0.0 { more / store.per_s } else { 0.0 };
-            uses.push(CacheUse {
-                question,
-                store,
-                misses_per_s: misses.calls_per_s,
-                hits,
-                store_if_cold: store.utilisation.unwrap_or(0.0) * (1.0 + share),
-            });
-        }
-    }
-    uses
-}
-
-fn lookups<'a>(operations: impl Iterator<Item = &'a Operation>) -> Vec<&'a Lookup> {
-    let mut found = Vec::new();
-    let mut to_visit: Vec<&Step> = operations.flat_map(|op| &op.paths).flat_map(|path| &path.steps).collect();
-    while let Some(step) = to_visit.pop() {
-        match step {
-            Step::Lookup(lookup) => found.push(lookup),
-            Step::Parallel { branches, .. } => to_visit.extend(branches),
-            Step::Work(_) | Step::Call(_) | Step::Publish(_) => {}
-        }
-    }
-    found
-}
-
-impl CacheUse<'_> {
-    fn words(&self) -> String {
-        format!(
-            "{} asks {} and finds {}, so {} gets {} calls per second and is busy at {}; if every question missed it would be {}",
-            self.question.edge.from,
-            self.question.edge.to,
-            percent(self.hits),
-            self.store.name,
-            number(self.misses_per_s),
-            percent(self.store.utilisation.unwrap_or(0.0)),
-            percent(self.store_if_cold),
-        )
-    }
-
-    fn against(&self) -> f64 {
-        0.5 + 0.7 * self.store_if_cold.min(1.0)
-    }
-}
-
-/// The cache is gone, then back and empty: everything goes to the store behind it.
-pub(crate) fn cold_cache(context: &Context) -> Vec<Idea> {
+/// Several replicas are gone at once (a zone, a node of the cluster), callers know it, and they come back cold.
+pub(crate) fn replicas_lost(context: &Context) -> Vec<Idea> {
     let mut ideas = Vec::new();
-    for used in cache_uses(context) {
-        let cache = &used.question.edge.to;
-        for (rank, black_hole) in [false, true].into_iter().enumerate() {
-            let how = if black_hole {
-                "; silent meanwhile, so each question first waits out its timeout"
-            } else {
-                "; it comes back cold"
+    for service in context.services() {
+        let described = context.model.services.get(&service.name);
+        let replicas = described.map_or(1, |s| s.replicas.value);
+        if replicas < 2 {
+            continue;
+        }
+        for (rank, lost) in [replicas / 2, replicas - 1].into_iter().enumerate() {
+            let left = replicas - lost;
+            let busy = service.utilisation.unwrap_or(0.0) * f64::from(replicas) / f64::from(left);
+            let grows = match described.and_then(|s| s.autoscale.as_ref()) {
+                Some(autoscale) => format!(
+                    "; its autoscaler looks every {} and a new replica takes {}",
+                    autoscale.every.value, autoscale.start_up.value
+                ),
+                None => String::new(),
             };
-            let fault = FaultKind::Crash { replicas: None, black_hole };
-            let score = used.question.score.max(used.store.score);
+            let cold = match described.and_then(|s| s.warm_up.as_ref()) {
+                Some(warm_up) => {
+                    format!("; back, they take {} times as long at first", number(warm_up.factor.value))
+                }
+                None => String::new(),
+            };
+            let why = format!(
+                "{} on {replicas} replicas; without {lost} of them what is left is busy at {}{grows}{cold}",
+                load_words(service),
+                percent(busy)
+            );
+            let fault = FaultKind::ReplicasLost { replicas: lost };
             ideas.push(Idea::new(
-                level(score * used.against(), rank),
-                vec![(node(cache), fault)],
-                format!("{}{how}", used.words()),
+                level(service.score * (0.3 + 0.7 * busy.min(1.0)), rank),
+                vec![(node(&service.name), fault)],
+                why,
             ));
         }
     }
     ideas
 }
 
-/// The cache answers, but too late to be waited for: a crash that no health check sees.
-pub(crate) fn slow_cache(context: &Context) -> Vec<Idea> {
+/// Everything stands still (garbage collection, a frozen virtual machine): what comes meanwhile waits, and must then be caught up with.
+pub(crate) fn pause(context: &Context) -> Vec<Idea> {
     let mut ideas = Vec::new();
-    for used in cache_uses(context) {
-        let Some(timeout) = used.question.timeout else { continue };
-        let add = tidy(timeout.as_secs_f64() * 1.3);
-        let why = format!("{}; {add} more passes its timeout of {timeout}, so a full cache counts as empty", used.words());
-        let faults = vec![(edge(used.question), FaultKind::latency(add))];
-        ideas.push(Idea::new(used.question.score.max(used.store.score) * used.against(), faults, why));
+    for service in context.services() {
+        let busy = service.utilisation.unwrap_or(0.0);
+        let full = match places(context, service) {
+            Some(places) => format!(", its {} are full after {}", count(places, "waiting place"), time(places / service.per_s)),
+            None => ", and nothing is refused".to_owned(),
+        };
+        let patience = match context.strictest_caller(&service.name) {
+            Some((caller, timeout)) => {
+                format!("; {} gives up after {timeout}, {}", caller.edge.from, retry_words(caller))
+            }
+            None => "; nobody who calls it has a timeout".to_owned(),
+        };
+        let after = if busy >= 1.0 {
+            "afterwards it never catches up".to_owned()
+        } else if busy > 0.0 {
+            format!("afterwards each second takes {} to catch up with", time(busy / (1.0 - busy)))
+        } else {
+            "afterwards it answers all at once".to_owned()
+        };
+        let why = format!(
+            "{}; each second that it stands still leaves {} requests waiting{full}{patience}; {after}",
+            load_words(service),
+            number(service.per_s)
+        );
+        ideas.push(Idea::new(service.score * (0.4 + 0.6 * busy.min(1.0)), vec![(node(&service.name), FaultKind::Pause)], why));
     }
     ideas
+}
+
+/// Fewer may wait (a smaller limit was deployed, memory is short): how many are refused without any overload?
+pub(crate) fn queue_shrunk(context: &Context) -> Vec<Idea> {
+    let mut ideas = Vec::new();
+    for service in context.services() {
+        let Some(described) = context.model.services.get(&service.name) else { continue };
+        let Limit::Of(workers) = described.workers.value else { continue };
+        let offered = service.erlangs / f64::from(described.replicas.value.max(1));
+        for (rank, to) in [0, 4].into_iter().enumerate() {
+            let now = match described.queue.value {
+                Limit::Of(now) if now <= to => continue,
+                Limit::Of(now) => now.to_string(),
+                Limit::Unlimited => "any number".to_owned(),
+            };
+            let lost = refused(workers, offered, to);
+            // Where hardly anybody ever waits, nobody would notice.
+            if lost < 0.001 {
+                continue;
+            }
+            let worst = context.into(&service.name).max_by(|a, b| a.score.total_cmp(&b.score));
+            let retried = worst.map_or(String::new(), |b| format!("; {}", retry_words(b)));
+            let why = format!(
+                "{}, where {now} may wait at a replica; with {to} places about {} of its requests are refused at the usual load{retried}",
+                load_words(service),
+                percent(lost)
+            );
+            let against = 0.3 + 0.7 * (5.0 * lost).min(1.0);
+            let fault = FaultKind::QueueShrunk { to };
+            ideas.push(Idea::new(level(service.score * against, rank), vec![(node(&service.name), fault)], why));
+        }
+    }
+    ideas
+}
+
+/// Something is not given back, and work takes ever longer until somebody restarts the service.
+pub(crate) fn leak(context: &Context) -> Vec<Idea> {
+    let mut ideas = Vec::new();
+    for service in context.services().filter(|service| service.erlangs > 0.0) {
+        for (rank, growth) in [0.1, 0.3, 0.03].into_iter().enumerate() {
+            let when = match service.utilisation {
+                Some(busy) if busy >= 1.0 => "it has no room as it is".to_owned(),
+                Some(busy) => format!("it has no room left after {}", time((1.0 / busy - 1.0) / growth)),
+                None => "it has room without end, and only gets late".to_owned(),
+            };
+            let room = service.utilisation.map_or(f64::INFINITY, |busy| ((1.0 / busy - 1.0) / growth).max(0.0));
+            let why = format!(
+                "{}; with each second its work takes {} longer: {when}, and the restart loses what is under way; {} requests per second come",
+                load_words(service),
+                percent(growth),
+                number(service.per_s)
+            );
+            // Half of what it is worth where the room lasts for the usual length of a fault.
+            let against = 0.3 + 0.7 / (1.0 + room / 20.0);
+            ideas.push(Idea::new(
+                level(service.score * against, rank),
+                vec![(node(&service.name), FaultKind::Leak { growth })],
+                why,
+            ));
+        }
+    }
+    ideas
+}
+
+/// Requests that may wait at all replicas of a service together.
+fn places(context: &Context, service: &NodeEvidence) -> Option<f64> {
+    let described = context.model.services.get(&service.name)?;
+    match described.queue.value {
+        Limit::Of(places) => Some(f64::from(places) * f64::from(described.replicas.value)),
+        Limit::Unlimited => None,
+    }
 }
 
 /// A service loses workers while more users come than usual.
@@ -249,19 +282,20 @@ pub(crate) fn workers_lost_at_peak(context: &Context) -> Vec<Idea> {
     for service in context.services() {
         let per_replica =
             service.workers.zip(context.model.services.get(&service.name)).map(|(all, s)| all / f64::from(s.replicas.value));
-        let (Some(workers), Some(entry)) = (per_replica, context.entry_of(&service.name)) else { continue };
+        let Some(workers) = per_replica else { continue };
+        let entry = context.entry_of(&service.name);
         for (rank, (keep, surge)) in [(0.5, 1.4), (0.25, 1.2), (0.5, 1.0), (0.25, 2.0)].into_iter().enumerate() {
             let kept = (workers * keep).round();
-            if kept < 1.0 || kept >= workers {
+            let more = entry.filter(|_| surge > 1.0);
+            if kept < 1.0 || kept >= workers || more.is_some() != (surge > 1.0) {
                 continue;
             }
             let left = kept / workers;
             let busy = service.utilisation.unwrap_or(0.0) * surge / left;
-            let load =
-                if surge > 1.0 { format!(" and {} times the load from {}", number(surge), entry.name) } else { String::new() };
+            let load = more.map_or(String::new(), |entry| format!(" and {} times the load from {}", number(surge), entry.name));
             let why = format!("{}; {} of them left{load} make that {}", load_words(service), percent(keep), percent(busy));
             let mut faults = vec![(node(&service.name), FaultKind::WorkersLost { keep })];
-            if surge > 1.0 {
+            if let Some(entry) = more {
                 faults.push((node(&entry.name), FaultKind::Surge { factor: surge }));
             }
             ideas.push(Idea::new(level(service.score * (0.3 + 0.7 * busy.min(1.0)), rank), faults, why));
@@ -298,6 +332,7 @@ mod tests {
             dominates: vec![],
             downstream: 0,
             places: None,
+            keeps_order: false,
         };
         assert_eq!(slowed(&service, 2.0), "x2 makes that 82 %");
         assert_eq!(slowed(&service, 4.0), "x4 makes that 164 %, more than it has");

@@ -1,5 +1,6 @@
 //! Rules about messages: backlogs, lateness, order.
 
+use models::system::Topic;
 use models::units::Nanos;
 
 use super::{Context, Idea, edge, level, load_words, node, number, percent, tidy, time, traffic_words};
@@ -62,12 +63,20 @@ pub(crate) fn late_messages(context: &Context) -> Vec<Idea> {
     for (topic, delivery) in topics(context) {
         let order = if topic.may_reorder() {
             format!("{} deliveries at once promise no order", topic.workers.map_or("unlimited".to_owned(), number))
+        } else if topic.keeps_order {
+            "its broker keeps the order of a key only as long as nothing is held back before".to_owned()
         } else {
             "one delivery at a time keeps the order only as long as nothing is held back".to_owned()
         };
+        let (wrong, sensitive) = match described(context, topic) {
+            Some(topic) if topic.order_sensitive => {
+                (format!("; of {} keys, an older update applied after a newer one is a stale write", topic.keys.count.value), 1.2)
+            }
+            _ => (String::new(), 1.0),
+        };
         for (rank, (within, probability)) in [(5, 0.3), (2, 0.3), (10, 0.6)].into_iter().enumerate() {
             let why = format!(
-                "{} arrives out of order at {}: {order}; {} messages per second, {} of them held for up to {within} s, let up to {} others overtake each",
+                "{} arrives out of order at {}: {order}; {} messages per second, {} of them held for up to {within} s, let up to {} others overtake each{wrong}",
                 topic.name,
                 delivery.edge.to,
                 number(topic.per_s),
@@ -75,7 +84,7 @@ pub(crate) fn late_messages(context: &Context) -> Vec<Idea> {
                 number(topic.per_s * f64::from(within)),
             );
             let fault = FaultKind::Reorder { probability, within: Nanos::from_secs(u64::from(within as u32)) };
-            ideas.push(Idea::new(level(topic.score, rank), vec![(node(&topic.name), fault)], why));
+            ideas.push(Idea::new(level(topic.score * sensitive, rank), vec![(node(&topic.name), fault)], why));
         }
         for (rank, seconds) in [2_u64, 10].into_iter().enumerate() {
             let (add, jitter) = (Nanos::from_secs(seconds), Nanos::from_secs(seconds));
@@ -107,6 +116,121 @@ pub(crate) fn late_messages(context: &Context) -> Vec<Idea> {
         ideas.push(Idea::new(b.score, vec![(edge(b), fault)], why));
     }
     ideas
+}
+
+/// Messages come twice: a broker that delivers at least once, after a failover.
+pub(crate) fn duplicates(context: &Context) -> Vec<Idea> {
+    let mut ideas = Vec::new();
+    for (topic, delivery) in topics(context) {
+        let idempotent = described(context, topic).is_none_or(|topic| topic.idempotent);
+        for (rank, probability) in [0.1, 0.5].into_iter().enumerate() {
+            let twice = number(topic.per_s * probability);
+            let effect = if idempotent {
+                format!("{} takes a second one for nothing, but does the work", delivery.edge.to)
+            } else {
+                format!("{} applies each, and a second application is a duplicate effect", delivery.edge.to)
+            };
+            let why = format!(
+                "{} carries {} messages per second; {} of them there twice are {twice} more per second; {effect}; {}",
+                topic.name,
+                number(topic.per_s),
+                percent(probability),
+                load_words(topic)
+            );
+            let busy = topic.utilisation.unwrap_or(0.0) * (1.0 + probability);
+            let against = if idempotent { 0.3 + 0.5 * busy.min(1.0) } else { 1.1 };
+            let fault = FaultKind::Duplicate { probability };
+            ideas.push(Idea::new(level(topic.score * against, rank), vec![(node(&topic.name), fault)], why));
+        }
+    }
+    ideas
+}
+
+/// Messages are accepted and never seen again: an unflushed broker dies.
+pub(crate) fn messages_lost(context: &Context) -> Vec<Idea> {
+    let mut ideas = Vec::new();
+    for (topic, delivery) in topics(context) {
+        let publishers = context.into(&topic.name).filter(|b| b.kind == LinkKind::Publish).count();
+        for (rank, probability) in [0.1, 1.0].into_iter().enumerate() {
+            let why = format!(
+                "{} carries {} messages per second from {publishers} publishing service{}; {} of them accepted and lost are {} per second that {} never sees, and no error rate shows them",
+                topic.name,
+                number(topic.per_s),
+                if publishers == 1 { "" } else { "s" },
+                percent(probability),
+                number(topic.per_s * probability),
+                delivery.edge.to
+            );
+            let sensitive = described(context, topic).is_some_and(|topic| topic.order_sensitive);
+            let against = if sensitive { 0.8 } else { 0.6 };
+            let fault = FaultKind::MessageLoss { probability };
+            ideas.push(Idea::new(level(topic.score * against, rank), vec![(node(&topic.name), fault)], why));
+        }
+    }
+    ideas
+}
+
+/// Some messages fail however often they are delivered, and come again and again.
+pub(crate) fn poison(context: &Context) -> Vec<Idea> {
+    let mut ideas = Vec::new();
+    for (topic, delivery) in topics(context) {
+        let Some(described) = described(context, topic) else { continue };
+        let deliveries = described.max_deliveries.value.max(1);
+        for (rank, probability) in [0.05, 0.01, 0.3].into_iter().enumerate() {
+            let more = probability * f64::from(deliveries - 1);
+            let busy = topic.utilisation.unwrap_or(0.0) * (1.0 + more);
+            // A partition that keeps its order waits until the message is a dead letter.
+            let stuck = f64::from(deliveries - 1) * described.redelivery_delay.value.as_secs_f64()
+                + f64::from(deliveries) * delivery.p50_ms / 1e3;
+            let (order, blocks) = if topic.keeps_order {
+                let share = topic.per_s * probability * stuck / f64::from(described.partitions.value.max(1));
+                let held = format!("each holds up its partition, one of {}, for {}", described.partitions.value, time(stuck));
+                (format!("; {held}, so that the partitions stand still {} of the time", percent(share.min(1.0))), share.min(1.0))
+            } else {
+                (String::new(), 0.0)
+            };
+            let why = format!(
+                "{} carries {} messages per second; {} of them fail at {} each time and are delivered {deliveries} times before they are dead letters: {} more deliveries per second{order}; {}",
+                topic.name,
+                number(topic.per_s),
+                percent(probability),
+                delivery.edge.to,
+                number(topic.per_s * more),
+                load_words(topic)
+            );
+            let against = 0.4 + 0.4 * busy.min(1.0) + 0.4 * blocks;
+            let fault = FaultKind::Poison { probability };
+            ideas.push(Idea::new(level(topic.score * against, rank), vec![(node(&topic.name), fault)], why));
+        }
+    }
+    ideas
+}
+
+/// The handling of messages alone takes longer; what else the consuming service does is not slowed.
+pub(crate) fn slow_handling(context: &Context) -> Vec<Idea> {
+    let mut ideas = Vec::new();
+    for (topic, delivery) in topics(context) {
+        let busy = topic.utilisation.unwrap_or(0.0);
+        for (rank, factor) in [4.0, 8.0, 2.0].into_iter().enumerate() {
+            let why = format!(
+                "{}; if {} takes {} times as long for each message, that is {}; {}",
+                load_words(topic),
+                delivery.edge.to,
+                number(factor),
+                percent(busy * factor),
+                filling(topic)
+            );
+            let against = 0.4 + 0.6 * (busy * factor).min(1.0);
+            let fault = FaultKind::SlowConsumer { factor };
+            ideas.push(Idea::new(level(topic.score * against, rank), vec![(node(&topic.name), fault)], why));
+        }
+    }
+    ideas
+}
+
+/// A topic as the model describes it.
+fn described<'a>(context: &Context<'a>, topic: &NodeEvidence) -> Option<&'a Topic> {
+    context.model.topics.get(&topic.name)
 }
 
 /// Topics in use, each with the boundary to its consumer.
