@@ -13,10 +13,14 @@ use proptest::prelude::*;
 /// A time in microseconds.
 type Us = u64;
 
+/// Whether systems and faults draw on the whole vocabulary; `false`: on what the first kernel knew.
+const WHOLE_VOCABULARY: bool = false;
+
 /// A random system: `users` ask `s0`; `cache` and `topic` are there for who looks up and publishes; the last service consumes the topic.
 #[derive(Clone, Debug)]
 pub struct System {
     pub rate: u32,
+    pub shape: Shape,
     pub services: Vec<Service>,
     /// Policies that edges choose from.
     pub edges: Vec<Edge>,
@@ -24,6 +28,27 @@ pub struct System {
     pub concurrency: u32,
     pub redelivery: Us,
     pub capacity: Option<u32>,
+    pub topic: Topic,
+    pub ttl: Option<Us>,
+}
+
+/// How users come in.
+#[derive(Clone, Debug)]
+pub enum Shape {
+    Steady,
+    Curve { at: Us, factor: f64 },
+    Bursts { every: Us, factor: f64 },
+    Closed { users: u32, think: Work },
+}
+
+#[derive(Clone, Debug)]
+pub struct Topic {
+    pub partitions: u32,
+    pub keys: u32,
+    pub per_key: bool,
+    pub full: &'static str,
+    pub sensitive: bool,
+    pub idempotent: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -37,6 +62,23 @@ pub struct Service {
     pub cancel: bool,
     pub error_rate: f64,
     pub paths: Vec<(u32, Vec<Step>)>,
+    pub control: Option<Control>,
+    pub shed_expired: bool,
+    /// How long a replica that has just started is slower.
+    pub warm_up: Option<Us>,
+    /// How long callers go on choosing one that is down.
+    pub health_check: Option<Us>,
+}
+
+/// What a service does about its load, or its load to it.
+#[derive(Clone, Debug)]
+pub enum Control {
+    CoDel(Us),
+    Aimd(Us),
+    Gradient(f64),
+    InProgress(Us),
+    ArrivalRate(f64),
+    Autoscale(Us),
 }
 
 #[derive(Clone, Debug)]
@@ -52,7 +94,7 @@ pub enum Step {
     Work(Work),
     Call { to: usize, times: u32, on_failure: f64, wait: bool, fallback: Option<usize> },
     Parallel { wait: u32, branches: Vec<Step> },
-    Lookup { origin: usize, fill: bool },
+    Lookup { origin: usize, fill: bool, single_flight: bool },
     Publish,
 }
 
@@ -67,6 +109,12 @@ pub struct Edge {
     pub budget: Option<(f64, f64)>,
     /// Window, opening time.
     pub breaker: Option<(u32, Us)>,
+    /// 0: by number of tries, 1: by time, 2: by failures in a row.
+    pub trips: u32,
+    pub deadline: Option<(Us, bool)>,
+    pub hedge: Option<Us>,
+    pub max_in_flight: Option<u32>,
+    pub pool: Option<(u32, Option<u32>)>,
 }
 
 /// A fault by numbers: `kind` and `place` are taken modulo what there is.
@@ -78,14 +126,51 @@ pub struct Fault {
     pub duration: Us,
     /// 0..1: how hard it strikes.
     pub size: f64,
+    pub ramp: bool,
 }
 
 pub fn system() -> impl Strategy<Value = System> {
-    let bounds = (1u32..60, 1u32..4, 0..20_000u64, option::of(1u32..20));
-    (20u32..60, vec(service(), 2..6), vec(edge(), 1..6), bounds).prop_map(|(rate, services, edges, bounds)| {
-        let (cache_keys, concurrency, redelivery, capacity) = bounds;
-        System { rate, services, edges, cache_keys, concurrency, redelivery, capacity }
-    })
+    let bounds = (1u32..60, 1u32..4, 0..20_000u64, option::of(1u32..20), option::of(10_000..2_000_000u64));
+    (40u32..120, shape(), vec(service(), 2..6), vec(edge(), 1..6), bounds, topic()).prop_map(
+        |(rate, shape, services, edges, bounds, topic)| {
+            let (cache_keys, concurrency, redelivery, capacity, ttl) = bounds;
+            System { rate, shape, services, edges, cache_keys, concurrency, redelivery, capacity, topic, ttl }
+        },
+    )
+}
+
+fn shape() -> impl Strategy<Value = Shape> {
+    prop_oneof![
+        3 => Just(Shape::Steady),
+        1 => (500_000..4_000_000u64, 0.0..3.0f64).prop_map(|(at, factor)| Shape::Curve { at, factor }),
+        1 => (500_000..2_000_000u64, 0.0..6.0f64).prop_map(|(every, factor)| Shape::Bursts { every, factor }),
+        1 => (1u32..12, work()).prop_map(|(users, think)| Shape::Closed { users, think }),
+    ]
+}
+
+fn topic() -> impl Strategy<Value = Topic> {
+    let full = prop::sample::select(vec!["reject", "block", "drop_oldest"]);
+    (1u32..4, 1u32..10, any::<bool>(), full, any::<bool>(), any::<bool>()).prop_map(
+        |(partitions, keys, per_key, full, sensitive, idempotent)| Topic {
+            partitions,
+            keys,
+            per_key,
+            full,
+            sensitive,
+            idempotent,
+        },
+    )
+}
+
+fn control() -> impl Strategy<Value = Control> {
+    prop_oneof![
+        (1_000..20_000u64).prop_map(Control::CoDel),
+        (5_000..100_000u64).prop_map(Control::Aimd),
+        (1.0..3.0f64).prop_map(Control::Gradient),
+        (10..3_000u64).prop_map(Control::InProgress),
+        (5.0..60.0f64).prop_map(Control::ArrivalRate),
+        (200_000..1_000_000u64).prop_map(Control::Autoscale),
+    ]
 }
 
 pub fn work() -> impl Strategy<Value = Work> {
@@ -102,10 +187,31 @@ fn service() -> impl Strategy<Value = Service> {
     let balance = prop::sample::select(vec!["round_robin", "random", "least_outstanding", "two_choices"]);
     let error_rate = prop::sample::select(vec![0.0, 0.0, 0.05, 0.3]);
     let manner = (any::<bool>(), any::<bool>(), balance, any::<bool>(), error_rate);
-    (size, manner, vec((1u32..5, vec(step(), 1..4)), 1..3)).prop_map(|(size, manner, paths)| {
+    let more = (
+        option::weighted(0.4, control()),
+        any::<bool>(),
+        option::weighted(0.3, 100_000..2_000_000u64),
+        option::weighted(0.3, 100_000..2_000_000u64),
+    );
+    (size, manner, vec((1u32..5, vec(step(), 1..4)), 1..3), more).prop_map(|(size, manner, paths, more)| {
         let (replicas, workers, queue) = size;
         let (lifo, is_async, balance, cancel, error_rate) = manner;
-        Service { replicas, workers, queue, lifo, is_async, balance, cancel, error_rate, paths }
+        let (control, shed_expired, warm_up, health_check) = more;
+        Service {
+            replicas,
+            workers,
+            queue,
+            lifo,
+            is_async,
+            balance,
+            cancel,
+            error_rate,
+            paths,
+            control,
+            shed_expired,
+            warm_up,
+            health_check,
+        }
     })
 }
 
@@ -114,7 +220,8 @@ fn branch() -> impl Strategy<Value = Step> {
     let call = (0usize..8, 0u32..3, share, prop::bool::weighted(0.9), option::weighted(0.2, 0usize..8));
     prop_oneof![
         4 => call.prop_map(|(to, times, on_failure, wait, fallback)| Step::Call { to, times, on_failure, wait, fallback }),
-        1 => (0usize..8, any::<bool>()).prop_map(|(origin, fill)| Step::Lookup { origin, fill }),
+        1 => (0usize..8, any::<bool>(), any::<bool>())
+            .prop_map(|(origin, fill, single_flight)| Step::Lookup { origin, fill, single_flight }),
         1 => Just(Step::Publish),
     ]
 }
@@ -131,17 +238,25 @@ fn edge() -> impl Strategy<Value = Edge> {
     let jitter = prop::sample::select(vec!["none", "full", "equal", "decorrelated"]);
     let retry = (1u32..4, 0..20_000u64, 1u32..4, jitter, option::of((0.0..0.5f64, 1.0..10.0f64)));
     let times = (0..3_000u64, option::weighted(0.7, 5_000..200_000u64));
-    (times, retry, option::weighted(0.3, (2u32..20, 50_000..1_000_000u64))).prop_map(|(times, retry, breaker)| {
+    let limits = (
+        option::weighted(0.2, (10_000..300_000u64, any::<bool>())),
+        option::weighted(0.2, 2_000..50_000u64),
+        option::weighted(0.2, 1u32..8),
+        option::weighted(0.2, (1u32..6, option::of(0u32..6))),
+    );
+    let breaker = (option::weighted(0.3, (2u32..20, 50_000..1_000_000u64)), 0u32..3);
+    (times, retry, breaker, limits).prop_map(|(times, retry, (breaker, trips), limits)| {
         let (latency, timeout) = times;
         let (attempts, backoff, factor, jitter, budget) = retry;
-        Edge { latency, timeout, attempts, backoff, factor, jitter, budget, breaker }
+        let (deadline, hedge, max_in_flight, pool) = limits;
+        Edge { latency, timeout, attempts, backoff, factor, jitter, budget, breaker, trips, deadline, hedge, max_in_flight, pool }
     })
 }
 
 /// Up to three faults between 1 s and 7 s.
 pub fn faults() -> impl Strategy<Value = Vec<Fault>> {
-    let one = (0usize..64, 0usize..64, 1_000_000..5_000_000u64, 200_000..2_000_000u64, 0.05..0.95f64);
-    vec(one.prop_map(|(kind, place, start, duration, size)| Fault { kind, place, start, duration, size }), 1..4)
+    let one = (0usize..64, 0usize..64, 1_000_000..5_000_000u64, 200_000..2_000_000u64, 0.05..0.95f64, any::<bool>());
+    vec(one.prop_map(|(kind, place, start, duration, size, ramp)| Fault { kind, place, start, duration, size, ramp }), 1..4)
 }
 
 /// How a system is written down.
@@ -239,27 +354,29 @@ impl System {
         writer.used.insert((users, Place::Service(0)));
         writer.used.insert((Place::Topic, Place::Service(self.services.len() - 1)));
         let workload = format!(
-            "  {}: {{ to: {}, open: {{ rate: {}/s }} }}\n",
+            "  {}: {{ to: {}, {} }}\n",
             style.quoted(users),
             writer.operation(Place::Service(0), "op"),
-            style.rate(f64::from(self.rate))
+            self.users(style)
         );
         let mut services: String = (0..self.services.len()).map(|i| writer.service(i)).collect();
         let _ = writeln!(
             services,
-            "  {}: {{ workers: 4, cache: {{ capacity: 20, keys: {}, zipf: 1.0 }}, operations: {{ get: {{ paths: [ {{ steps: [ {{ work: {{ \
+            "  {}: {{ workers: 4, cache: {{ capacity: 20, keys: {}, zipf: 1.0{} }}, operations: {{ get: {{ paths: [ {{ steps: [ {{ work: {{ \
              exponential: {} }} }} ] }} ] }}, put: {{ paths: [ {{ steps: [] }} ] }} }} }}",
             style.quoted(Place::Cache),
             self.cache_keys,
+            self.ttl.filter(|_| WHOLE_VOCABULARY).map_or(String::new(), |ttl| format!(", ttl: {}", style.time(ttl))),
             style.time(300)
         );
         let topics = format!(
-            "  {}: {{ consumer: {}, concurrency: {}, redelivery_delay: {}, max_deliveries: 3, capacity: {} }}\n",
+            "  {}: {{ consumer: {}, concurrency: {}, redelivery_delay: {}, max_deliveries: 3, capacity: {}{} }}\n",
             style.quoted(Place::Topic),
             writer.operation(Place::Service(self.services.len() - 1), "op"),
             self.concurrency,
             style.time(self.redelivery),
             bound(self.capacity, "unbounded"),
+            self.topic.text(),
         );
         let used: Vec<(Place, Place)> = writer.used.iter().copied().collect();
         let edges = used.iter().map(|&(from, to)| self.edge(style, from, to)).collect();
@@ -278,6 +395,12 @@ impl System {
             format!("  {:?}: {{ latency: {}", format!("{}->{}", style.name(from), style.name(to)), style.time(edge.latency));
         if let Some(timeout) = edge.timeout {
             let _ = write!(text, ", timeout: {}", style.time(timeout));
+        }
+        if let Some(more) = edge.limits(style).filter(|_| WHOLE_VOCABULARY) {
+            text += &more;
+        }
+        if edge.hedge.is_some() && WHOLE_VOCABULARY {
+            return text + " }\n"; // it excludes retries, and what a breaker makes of them is another edge's matter
         }
         let _ = write!(
             text,
@@ -300,6 +423,24 @@ impl System {
         text + " }\n"
     }
 
+    fn users(&self, style: &Style) -> String {
+        let steady = format!("rate: {}/s", style.rate(f64::from(self.rate)));
+        match &self.shape {
+            Shape::Curve { at, factor } if WHOLE_VOCABULARY => {
+                let repeat = style.time(at * 2);
+                format!("open: {{ {steady}, curve: {{ steps: {{ 0s: 1, {}: {factor} }}, repeat: {repeat} }} }}", style.time(*at))
+            }
+            Shape::Bursts { every, factor } if WHOLE_VOCABULARY => {
+                let (every, lasting) = (style.time(*every), style.time(every / 4));
+                format!("open: {{ {steady}, bursts: {{ every: {every}, lasting: {lasting}, factor: {factor} }} }}")
+            }
+            Shape::Closed { users, think } if WHOLE_VOCABULARY => {
+                format!("closed: {{ users: {users}, think: {} }}", style.work(think))
+            }
+            _ => format!("open: {{ {steady} }}"),
+        }
+    }
+
     /// A scenario of these faults in a scenario file's list.
     pub fn scenario(&self, id: &str, faults: &[Fault], style: &Style) -> String {
         let text = self.text(style);
@@ -316,13 +457,15 @@ impl System {
         let size = fault.size;
         let time = |share: f64| style.time((share * 200_000.0) as Us);
         let replicas = 1 + fault.place as u32 % self.services[s].replicas;
-        let kinds: [(&str, &str, String); 16] = [
+        let cache = style.quoted(Place::Cache);
+        let probability = || format!("probability: {size}");
+        let mut kinds: Vec<(&str, &str, String)> = vec![
             ("latency", &edge, format!("add: {}", time(size))),
             ("latency", &edge, format!("jitter: {}, delivers_abandoned: true", time(size))),
-            ("connection_drop", &edge, format!("probability: {size}")),
+            ("connection_drop", &edge, probability()),
             ("black_hole", &edge, String::new()),
             ("retries", &edge, format!("attempts: {}, backoff: {}", 2 + fault.place % 4, time(size / 10.0))),
-            ("errors", &service, format!("probability: {size}")),
+            ("errors", &service, probability()),
             ("slow", &service, format!("factor: {}", 1.0 + 8.0 * size)),
             ("crash", &service, format!("replicas: {replicas}")),
             ("crash", &service, "black_hole: true".into()),
@@ -332,12 +475,123 @@ impl System {
             ("reorder", &topic, format!("probability: {size}, within: {}", time(size))),
             ("consumer_stall", &topic, String::new()),
             ("crash", &topic, String::new()),
-            ("crash", &style.quoted(Place::Cache), String::new()),
+            ("crash", &cache, String::new()),
         ];
+        if WHOLE_VOCABULARY {
+            let leg = ["request", "reply", "both"][fault.place % 3];
+            kinds.extend([
+                ("latency", &*edge, format!("distribution: {{ exponential: {} }}, leg: {leg}", time(size))),
+                ("black_hole", &edge, format!("leg: {leg}")),
+                ("loss", &edge, format!("probability: {}, retransmit: {}", size / 2.0, time(size))),
+                ("bandwidth", &edge, format!("bytes_per_s: {}, request_bytes: 1000", style.rate(20_000.0 * size))),
+                ("timeout", &edge, format!("to: {}", time(size / 4.0))),
+                ("pause", &service, String::new()),
+                ("replicas_lost", &service, format!("replicas: {replicas}")),
+                ("queue_shrunk", &service, format!("to: {}", fault.place % 4)),
+                ("leak", &service, format!("growth: {}", style.rate(4.0 * size))),
+                ("flush", &cache, format!("share: {size}")),
+                ("hit_ratio_drop", &cache, format!("keep: {size}")),
+                ("duplicate", &topic, probability()),
+                ("message_loss", &topic, probability()),
+                ("slow_consumer", &topic, format!("factor: {}", 1.0 + 8.0 * size)),
+                ("poison", &topic, probability()),
+                ("reload", &users, format!("after: {}, attempts: {}", time(size), 2 + fault.place % 3)),
+            ]);
+            if let Shape::Closed { .. } = self.shape {
+                kinds.retain(|(kind, ..)| *kind != "surge");
+            }
+        }
         let (kind, target, magnitude) = &kinds[fault.kind % kinds.len()];
         let (start, duration) = (style.time(fault.start), style.time(fault.duration));
+        let has_degrees =
+            ["latency", "connection_drop", "loss", "errors", "slow", "workers_lost", "surge", "delay", "duplicate", "poison"];
+        let ramps = if WHOLE_VOCABULARY && fault.ramp && has_degrees.contains(kind) {
+            format!(", ramp_up: {}, ramp_down: {}", style.time(fault.duration / 2), style.time(fault.duration / 4))
+        } else {
+            String::new()
+        };
         let magnitude = if magnitude.is_empty() { String::new() } else { format!(", magnitude: {{ {magnitude} }}") };
-        format!("{{ kind: {kind}, target: {target}, start: {start}, duration: {duration}{magnitude} }}")
+        format!("{{ kind: {kind}, target: {target}, start: {start}, duration: {duration}{ramps}{magnitude} }}")
+    }
+}
+
+impl Topic {
+    fn text(&self) -> String {
+        if !WHOLE_VOCABULARY {
+            return String::new();
+        }
+        format!(
+            ", partitions: {}, keys: {{ count: {}, zipf: 0.5 }}, order: {}, full: {}, order_sensitive: {}, idempotent: {}",
+            self.partitions,
+            self.keys,
+            if self.per_key { "per_key" } else { "none" },
+            self.full,
+            self.sensitive,
+            self.idempotent
+        )
+    }
+}
+
+impl Edge {
+    /// Deadline, hedging, bulkhead and pool, if there is any of them.
+    fn limits(&self, style: &Style) -> Option<String> {
+        let mut text = String::new();
+        if let Some((deadline, propagate)) = self.deadline {
+            let _ = write!(text, ", deadline: {}, propagate_deadline: {propagate}", style.time(deadline));
+        }
+        if let Some(after) = self.hedge {
+            let _ = write!(text, ", hedge: {{ after: {}, attempts: 2 }}", style.time(after));
+        }
+        if let Some(max) = self.max_in_flight {
+            let _ = write!(text, ", max_in_flight: {max}");
+        }
+        if let Some((connections, waiting)) = self.pool {
+            let _ = write!(text, ", pool: {{ connections: {connections}, waiting: {} }}", bound(waiting, "unbounded"));
+        }
+        (!text.is_empty()).then_some(text)
+    }
+}
+
+impl Service {
+    /// What it does about its load, if anything.
+    fn more(&self, style: &Style) -> String {
+        if !WHOLE_VOCABULARY {
+            return String::new();
+        }
+        let mut text = format!(", shed_expired: {}", self.shed_expired);
+        let control = match &self.control {
+            None => String::new(),
+            Some(Control::CoDel(t)) => format!(", codel: {{ target: {}, interval: {} }}", style.time(*t), style.time(t * 10)),
+            Some(Control::Aimd(t)) => {
+                format!(
+                    ", adaptive_limit: {{ aimd: {{ latency: {}, backoff: 0.8 }}, initial: 5, min: 1, max: 50 }}",
+                    style.time(*t)
+                )
+            }
+            Some(Control::Gradient(tolerance)) => {
+                format!(", adaptive_limit: {{ gradient: {{ tolerance: {tolerance} }}, initial: 5, min: 1, max: 50 }}")
+            }
+            Some(Control::InProgress(t)) => format!(", contention: {{ in_progress: {{ add: {} }} }}", style.time(*t)),
+            Some(Control::ArrivalRate(above)) => {
+                format!(", contention: {{ arrival_rate: {{ above: {}/s, factor: 3 }} }}", style.rate(*above))
+            }
+            // It looks at how busy its workers are.
+            Some(Control::Autoscale(_)) if self.workers.is_none() => String::new(),
+            Some(Control::Autoscale(t)) => format!(
+                ", autoscale: {{ target: 0.5, min: 1, max: 5, every: {}, start_up: {}, down_after: {} }}",
+                style.time(*t),
+                style.time(t / 2),
+                style.time(t * 3)
+            ),
+        };
+        text += &control;
+        if let Some(lasting) = self.warm_up {
+            let _ = write!(text, ", warm_up: {{ lasting: {}, factor: 3 }}", style.time(lasting));
+        }
+        if let Some(after) = self.health_check {
+            let _ = write!(text, ", health_check: {{ down_after: {}, up_after: {} }}", style.time(after), style.time(after / 3));
+        }
+        text
     }
 }
 
@@ -360,7 +614,7 @@ impl Writer<'_> {
             paths.push(format!("{{ weight: {weight}, steps: [ {} ] }}", steps.join(", ")));
         }
         format!(
-            "  {}: {{ replicas: {}, workers: {}, queue: {}, discipline: {}, mode: {}, balance: {}, cancel_on_disconnect: {}, operations: {{ op: \
+            "  {}: {{ replicas: {}, workers: {}, queue: {}, discipline: {}, mode: {}, balance: {}, cancel_on_disconnect: {}{}, operations: {{ op: \
              {{ error_rate: {}, paths: [ {} ] }} }} }}\n",
             self.style.quoted(Place::Service(i)),
             service.replicas,
@@ -370,6 +624,7 @@ impl Writer<'_> {
             if service.is_async { "async" } else { "blocking" },
             service.balance,
             service.cancel,
+            service.more(&self.style),
             service.error_rate,
             paths.join(", ")
         )
@@ -402,11 +657,14 @@ impl Writer<'_> {
                 self.used.insert((Place::Service(i), Place::Topic));
                 format!("{{ publish: {} }}", self.style.quoted(Place::Topic))
             }
-            Step::Lookup { origin, fill } => match self.later(i, *origin) {
+            Step::Lookup { origin, fill, single_flight } => match self.later(i, *origin) {
                 Some(origin) => {
                     self.used.insert((Place::Service(i), Place::Cache));
                     let put = self.operation(Place::Cache, "put");
-                    let fill = if *fill { format!(", fill: {{ to: {put} }}") } else { String::new() };
+                    let mut fill = if *fill { format!(", fill: {{ to: {put} }}") } else { String::new() };
+                    if *single_flight && WHOLE_VOCABULARY {
+                        fill += ", single_flight: true";
+                    }
                     let (get, origin) = (self.operation(Place::Cache, "get"), self.operation(origin, "op"));
                     format!("{{ lookup: {{ cache: {{ to: {get} }}, origin: {{ to: {origin} }}{fill} }} }}")
                 }
