@@ -17,7 +17,7 @@ use models::units::{Nanos, SimTime};
 use scenarios::record::RunRecord;
 use scenarios::scenario::Scenario;
 use scenarios::token::{Engine, Token, model_hash, scenario_hash};
-use sim::{Program, RunOptions, SweepOptions};
+use sim::{Program, RunOptions, Shortcuts, SweepOptions};
 
 use crate::args::Effort;
 use crate::exit::{self, Failure};
@@ -95,6 +95,7 @@ pub fn sweep(dir: &OutputDir, model: &Model, batches: &[Batch], effort: &Effort)
             threads: effort.threads.map_or(0, NonZeroUsize::get),
             max_events: RunOptions::default().max_events,
             model_hash: naming.model,
+            shortcuts: Shortcuts::All,
         };
         let mut fresh = Vec::new();
         let mut sink = |record: RunRecord| match runs.append(&record) {

@@ -1,22 +1,44 @@
 //! Whether a model makes sense: its references resolve, its numbers are possible, its requests come to an end.
 //!
 //! You are here: `models::check`. [`check`] names places as JSON pointers into the model's file; `format` adds the lines.
-//! Not here: the file's form (`format`), or whether a scenario fits a model (the `scenarios` crate).
+//! Not here: the parts of a model one by one (`entries`, `services`, `edges`, `topics`), the file's form (`format`), or whether a
+//! scenario fits a model (the `scenarios` crate).
 
+mod edges;
+mod entries;
 mod numbers;
+mod services;
+mod topics;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::dist::Dist;
 use crate::error::{InputError, InputErrors, nearest};
 use crate::format::doc::pointer_step;
 use crate::names::OperationNames;
 use crate::system::*;
+use crate::units::Nanos;
 
 /// Longest sensible list of replicas: an engine holds state for each.
 pub const MAX_REPLICAS: u32 = 10_000;
 
 /// Most distinct keys of a cache: an engine holds a table of them.
 pub const MAX_CACHE_KEYS: u32 = 10_000_000;
+
+/// Most distinct keys of a topic's messages.
+pub const MAX_MESSAGE_KEYS: u32 = 10_000_000;
+
+/// Most partitions of a topic: an engine holds a queue for each.
+pub const MAX_PARTITIONS: u32 = 10_000;
+
+/// Most users of a closed loop: an engine holds state for each.
+pub const MAX_USERS: u32 = 1_000_000;
+
+/// Most user requests per second of an entry: at this rate a second takes an engine minutes.
+pub const MAX_PER_S: f64 = 10_000_000.0;
+
+/// What a model repeats by the clock (bursts, a curve, an autoscaler's looks) it repeats at most this often.
+pub const SHORTEST_PERIOD: Nanos = Nanos::from_millis(1);
 
 /// Most tries of one call.
 pub const MAX_ATTEMPTS: u32 = 1_000;
@@ -29,6 +51,19 @@ pub fn check(model: &Model) -> Result<(), InputErrors> {
         checker.endless();
     }
     checker.result()
+}
+
+/// Asks whether a distribution of durations can be drawn from. `place` is its JSON pointer.
+pub fn check_dist(place: &str, dist: &Dist) -> Result<(), InputErrors> {
+    numbers::dist_sense(dist).map_err(|(key, found, expected, help)| {
+        InputErrors::from(InputError {
+            place: Some(format!("{place}/{key}")),
+            found,
+            expected: expected.into(),
+            help: help.into(),
+            ..InputError::default()
+        })
+    })
 }
 
 /// Asks whether the numbers of a partial model are possible; what its names stand for is not its own business.
@@ -82,7 +117,7 @@ impl<'a> Checker<'a> {
             let place = format!("/workload/{}", pointer_step(name));
             self.name(&place, name);
             self.operation(&format!("{place}/to"), &entry.to);
-            self.rate(&format!("{place}/open/rate"), &entry.rate);
+            self.entry(&place, entry);
             self.site(&place, entry.site);
         }
         for (name, service) in &model.services {

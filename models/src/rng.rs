@@ -32,6 +32,12 @@ pub enum Purpose {
     Fault = 9,
     /// What one uncertain number is worth in one world.
     World = 10,
+    /// Which key a message is about.
+    MessageKey = 11,
+    /// How long a user thinks before the next request.
+    Think = 12,
+    /// How long it is from one arrival to the next.
+    Arrival = 13,
 }
 
 /// A 64-bit name of a request, attempt, message or replica. Keys form a tree.
@@ -103,6 +109,17 @@ impl Chance {
     /// With probability `p`; below 0 is never, 1 and above always.
     pub fn of(p: f64) -> Self {
         if p >= 1.0 { Chance::ALWAYS } else { Chance((p.max(0.0) * 18_446_744_073_709_551_616.0) as u64) }
+    }
+
+    /// With probability `p` in 2^-16; from 1 on always.
+    pub fn of_q16(p: u64) -> Self {
+        if p >= 1 << 16 { Chance::ALWAYS } else { Chance(p << 48) }
+    }
+
+    /// Whether it can happen at all.
+    #[inline]
+    pub fn may_hit(self) -> bool {
+        self.0 > 0
     }
 
     /// Whether it happens for these uniform bits.

@@ -25,7 +25,7 @@ const Z99: f64 = 2.326_347_874_040_841;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuantileTable {
     /// Quantiles in nanoseconds, rising.
-    knots: Vec<u64>,
+    knots: Box<[u64; KNOTS]>,
 }
 
 impl QuantileTable {
@@ -56,7 +56,10 @@ impl QuantileTable {
             Some(mean) if mean > 0.0 => mean * scale / piecewise_linear_mean(&raw),
             _ => 1.0,
         };
-        let mut knots: Vec<u64> = raw.iter().map(|ns| (ns * correction).round().clamp(0.0, LONGEST_NS) as u64).collect();
+        let mut knots = Box::new([0; KNOTS]);
+        for (knot, ns) in knots.iter_mut().zip(&raw) {
+            *knot = (ns * correction).round().clamp(0.0, LONGEST_NS) as u64;
+        }
         for i in 1..KNOTS {
             knots[i] = knots[i].max(knots[i - 1]);
         }
@@ -64,7 +67,7 @@ impl QuantileTable {
     }
 
     /// The duration in nanoseconds for 64 uniform bits.
-    #[inline]
+    #[inline(always)]
     pub fn draw(&self, bits: u64) -> u64 {
         let octave = (bits.leading_zeros() as usize).min(OCTAVES - 1);
         // 0 where the octave begins (large S), rising to just below 2^63 where it ends.

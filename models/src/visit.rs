@@ -6,7 +6,7 @@
 
 use crate::dist::Work;
 use crate::param::ParamMut;
-use crate::system::{Call, Edge, Model, OpRef, Service, Step, Topic};
+use crate::system::{AdaptiveLaw, BreakerWindow, Call, Contention, Edge, Entry, Model, OpRef, Service, Step, Topic, Trips};
 
 /// One use of an operation or topic by somebody else: what stands behind an edge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl Model {
     pub fn visit_params(&mut self, f: &mut impl FnMut(&str, ParamMut<'_>)) {
         let f: &mut dyn FnMut(&str, ParamMut<'_>) = f;
         for (name, entry) in &mut self.workload {
-            f(&format!("workload.{name}.open.rate"), ParamMut::Real(&mut entry.rate));
+            visit_entry(&format!("workload.{name}"), entry, f);
         }
         for (name, service) in &mut self.services {
             visit_service(&format!("services.{name}"), service, f);
@@ -101,14 +101,74 @@ impl Call {
 
 type Visitor<'f> = dyn FnMut(&str, ParamMut<'_>) + 'f;
 
+fn visit_entry(path: &str, entry: &mut Entry, f: &mut Visitor<'_>) {
+    if let Some(closed) = &mut entry.closed {
+        // Its rate follows from these.
+        f(&format!("{path}.closed.users"), ParamMut::Count(&mut closed.users));
+        visit_work(&format!("{path}.closed.think"), &mut closed.think, f);
+        return;
+    }
+    f(&format!("{path}.open.rate"), ParamMut::Real(&mut entry.rate));
+    if let Some(bursts) = &mut entry.bursts {
+        f(&format!("{path}.open.bursts.every"), ParamMut::Time(&mut bursts.every));
+        f(&format!("{path}.open.bursts.lasting"), ParamMut::Time(&mut bursts.lasting));
+        f(&format!("{path}.open.bursts.factor"), ParamMut::Real(&mut bursts.factor));
+    }
+}
+
 fn visit_service(path: &str, service: &mut Service, f: &mut Visitor<'_>) {
     f(&format!("{path}.replicas"), ParamMut::Count(&mut service.replicas));
     f(&format!("{path}.workers"), ParamMut::Limit(&mut service.workers));
     f(&format!("{path}.queue"), ParamMut::Limit(&mut service.queue));
+    if let Some(codel) = &mut service.codel {
+        f(&format!("{path}.codel.target"), ParamMut::Time(&mut codel.target));
+        f(&format!("{path}.codel.interval"), ParamMut::Time(&mut codel.interval));
+    }
+    if let Some(limit) = &mut service.adaptive_limit {
+        let path = format!("{path}.adaptive_limit");
+        match &mut limit.law {
+            AdaptiveLaw::Aimd { latency, backoff } => {
+                f(&format!("{path}.aimd.latency"), ParamMut::Time(latency));
+                f(&format!("{path}.aimd.backoff"), ParamMut::Share(backoff));
+            }
+            AdaptiveLaw::Gradient { tolerance } => f(&format!("{path}.gradient.tolerance"), ParamMut::Real(tolerance)),
+        }
+        f(&format!("{path}.initial"), ParamMut::Count(&mut limit.initial));
+        f(&format!("{path}.min"), ParamMut::Count(&mut limit.min));
+        f(&format!("{path}.max"), ParamMut::Count(&mut limit.max));
+    }
+    match &mut service.contention {
+        Some(Contention::InProgress { add }) => f(&format!("{path}.contention.in_progress.add"), ParamMut::Time(add)),
+        Some(Contention::ArrivalRate { above, factor }) => {
+            f(&format!("{path}.contention.arrival_rate.above"), ParamMut::Real(above));
+            f(&format!("{path}.contention.arrival_rate.factor"), ParamMut::Real(factor));
+        }
+        None => {}
+    }
+    if let Some(autoscale) = &mut service.autoscale {
+        let path = format!("{path}.autoscale");
+        f(&format!("{path}.target"), ParamMut::Share(&mut autoscale.target));
+        f(&format!("{path}.min"), ParamMut::Count(&mut autoscale.min));
+        f(&format!("{path}.max"), ParamMut::Count(&mut autoscale.max));
+        f(&format!("{path}.every"), ParamMut::Time(&mut autoscale.every));
+        f(&format!("{path}.start_up"), ParamMut::Time(&mut autoscale.start_up));
+        f(&format!("{path}.down_after"), ParamMut::Time(&mut autoscale.down_after));
+    }
+    if let Some(warm_up) = &mut service.warm_up {
+        f(&format!("{path}.warm_up.lasting"), ParamMut::Time(&mut warm_up.lasting));
+        f(&format!("{path}.warm_up.factor"), ParamMut::Real(&mut warm_up.factor));
+    }
+    if let Some(health_check) = &mut service.health_check {
+        f(&format!("{path}.health_check.down_after"), ParamMut::Time(&mut health_check.down_after));
+        f(&format!("{path}.health_check.up_after"), ParamMut::Time(&mut health_check.up_after));
+    }
     if let Some(cache) = &mut service.cache {
         f(&format!("{path}.cache.capacity"), ParamMut::Count(&mut cache.capacity));
         f(&format!("{path}.cache.keys"), ParamMut::Count(&mut cache.keys));
         f(&format!("{path}.cache.zipf"), ParamMut::Real(&mut cache.zipf));
+        if let Some(ttl) = &mut cache.ttl {
+            f(&format!("{path}.cache.ttl"), ParamMut::Time(ttl));
+        }
     }
     for (name, operation) in &mut service.operations {
         let path = format!("{path}.operations.{name}");
@@ -165,6 +225,9 @@ fn visit_edge(path: &str, edge: &mut Edge, f: &mut Visitor<'_>) {
     if let Some(timeout) = &mut edge.timeout {
         f(&format!("{path}.timeout"), ParamMut::Time(timeout));
     }
+    if let Some(deadline) = &mut edge.deadline {
+        f(&format!("{path}.deadline"), ParamMut::Time(deadline));
+    }
     if let Some(retry) = &mut edge.retry {
         f(&format!("{path}.retry.attempts"), ParamMut::Count(&mut retry.attempts));
         f(&format!("{path}.retry.backoff"), ParamMut::Time(&mut retry.backoff));
@@ -181,10 +244,29 @@ fn visit_edge(path: &str, edge: &mut Edge, f: &mut Visitor<'_>) {
             }
         }
     }
+    if let Some(hedge) = &mut edge.hedge {
+        f(&format!("{path}.hedge.after"), ParamMut::Time(&mut hedge.after));
+        f(&format!("{path}.hedge.attempts"), ParamMut::Count(&mut hedge.attempts));
+    }
+    if let Some(max_in_flight) = &mut edge.max_in_flight {
+        f(&format!("{path}.max_in_flight"), ParamMut::Count(max_in_flight));
+    }
+    if let Some(pool) = &mut edge.pool {
+        f(&format!("{path}.pool.connections"), ParamMut::Count(&mut pool.connections));
+        f(&format!("{path}.pool.waiting"), ParamMut::Limit(&mut pool.waiting));
+    }
     if let Some(breaker) = &mut edge.breaker {
-        f(&format!("{path}.breaker.window"), ParamMut::Count(&mut breaker.window));
-        f(&format!("{path}.breaker.min_calls"), ParamMut::Count(&mut breaker.min_calls));
-        f(&format!("{path}.breaker.threshold"), ParamMut::Share(&mut breaker.threshold));
+        match &mut breaker.trips {
+            Trips::Share { window, min_calls, threshold } => {
+                match window {
+                    BreakerWindow::Calls(calls) => f(&format!("{path}.breaker.window"), ParamMut::Count(calls)),
+                    BreakerWindow::Time(last) => f(&format!("{path}.breaker.window"), ParamMut::Time(last)),
+                }
+                f(&format!("{path}.breaker.min_calls"), ParamMut::Count(min_calls));
+                f(&format!("{path}.breaker.threshold"), ParamMut::Share(threshold));
+            }
+            Trips::Consecutive(failures) => f(&format!("{path}.breaker.consecutive"), ParamMut::Count(failures)),
+        }
         f(&format!("{path}.breaker.open"), ParamMut::Time(&mut breaker.open));
         f(&format!("{path}.breaker.probes"), ParamMut::Count(&mut breaker.probes));
     }
@@ -192,6 +274,9 @@ fn visit_edge(path: &str, edge: &mut Edge, f: &mut Visitor<'_>) {
 
 fn visit_topic(path: &str, topic: &mut Topic, f: &mut Visitor<'_>) {
     f(&format!("{path}.concurrency"), ParamMut::Count(&mut topic.concurrency));
+    f(&format!("{path}.partitions"), ParamMut::Count(&mut topic.partitions));
+    f(&format!("{path}.keys.count"), ParamMut::Count(&mut topic.keys.count));
+    f(&format!("{path}.keys.zipf"), ParamMut::Real(&mut topic.keys.zipf));
     f(&format!("{path}.capacity"), ParamMut::Limit(&mut topic.capacity));
     f(&format!("{path}.redelivery_delay"), ParamMut::Time(&mut topic.redelivery_delay));
     f(&format!("{path}.max_deliveries"), ParamMut::Count(&mut topic.max_deliveries));

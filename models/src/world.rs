@@ -22,6 +22,12 @@ impl Model {
         let mut world = self.clone();
         if n > 0 {
             world.visit_params(&mut |path, param| settle(param, uniform(path, n)));
+            // What is derived from a drawn number follows it.
+            for entry in world.workload.values_mut() {
+                if let Some(closed) = &entry.closed {
+                    entry.rate = Param::declared(closed.most_per_s());
+                }
+            }
         }
         world
     }

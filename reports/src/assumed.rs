@@ -8,7 +8,7 @@
 use indexmap::IndexMap;
 use models::dist::Work;
 use models::param::{Limit, Param, Source};
-use models::system::{Call, Model, Step};
+use models::system::{BreakerWindow, Call, Model, Step, Trips};
 
 use crate::view::Assumption;
 use crate::words;
@@ -108,8 +108,22 @@ fn edges(model: &Model, found: &mut Found) {
             }
         }
         if let Some(breaker) = &edge.breaker {
-            found.number("circuit breaker: tries remembered", "", &place, &breaker.window, u32::to_string);
-            found.number("circuit breaker: failed share that opens it", "", &place, &breaker.threshold, |x| words::share(*x));
+            match &breaker.trips {
+                Trips::Share { window, threshold, .. } => {
+                    match window {
+                        BreakerWindow::Calls(calls) => {
+                            found.number("circuit breaker: tries remembered", "", &place, calls, u32::to_string);
+                        }
+                        BreakerWindow::Time(last) => {
+                            found.number("circuit breaker: time remembered", "", &place, last, |x| words::duration(*x));
+                        }
+                    }
+                    found.number("circuit breaker: failed share that opens it", "", &place, threshold, |x| words::share(*x));
+                }
+                Trips::Consecutive(failures) => {
+                    found.number("circuit breaker: failures in a row that open it", "", &place, failures, u32::to_string);
+                }
+            }
             found.number("circuit breaker: time it stays open", "", &place, &breaker.open, |x| words::duration(*x));
         }
     }

@@ -7,9 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use indexmap::IndexMap;
+use models::dist::Dist;
+use models::format::percent;
 use models::system::Model;
 use models::units::Nanos;
-use scenarios::fault::{Fault, FaultKind, Target};
+use scenarios::fault::{Fault, FaultKind, Leg, Target};
+use scenarios::format::LEGS;
 use scenarios::record::{Peak, RunRecord};
 use scenarios::scenario::Scenario;
 use serde_json::{Map, Value, json};
@@ -167,10 +170,16 @@ fn fault_view(fault: &Fault) -> FaultView {
 /// A fault's magnitude as scenario files write it.
 fn magnitude(kind: &FaultKind) -> Map<String, Value> {
     let value = match kind {
-        FaultKind::Latency { add, jitter, delivers_abandoned } => {
+        FaultKind::Latency { add, jitter, distribution, leg, delivers_abandoned } => {
             let mut map = Map::from_iter([("add".to_string(), json!(add))]);
             if !jitter.is_zero() {
                 map.insert("jitter".to_string(), json!(jitter));
+            }
+            if let Some(dist) = distribution {
+                map.insert("distribution".to_string(), distribution_json(dist));
+            }
+            if *leg != Leg::Request {
+                map.insert("leg".to_string(), json!(leg_word(*leg)));
             }
             if *delivers_abandoned {
                 map.insert("delivers_abandoned".to_string(), json!(true));
@@ -179,9 +188,25 @@ fn magnitude(kind: &FaultKind) -> Map<String, Value> {
         }
         FaultKind::Delay { add, jitter } if jitter.is_zero() => json!({ "add": add }),
         FaultKind::Delay { add, jitter } => json!({ "add": add, "jitter": jitter }),
-        FaultKind::ConnectionDrop { probability } | FaultKind::Errors { probability } => json!({ "probability": probability }),
+        FaultKind::ConnectionDrop { probability }
+        | FaultKind::Errors { probability }
+        | FaultKind::Duplicate { probability }
+        | FaultKind::MessageLoss { probability }
+        | FaultKind::Poison { probability } => json!({ "probability": probability }),
+        FaultKind::Loss { probability, retransmit } => json!({ "probability": probability, "retransmit": retransmit }),
+        FaultKind::Bandwidth { bytes_per_s, request_bytes } => {
+            json!({ "bytes_per_s": bytes_per_s, "request_bytes": request_bytes })
+        }
+        FaultKind::TimeoutLowered { to } => json!({ "to": to }),
+        FaultKind::ReplicasLost { replicas } => json!({ "replicas": replicas }),
+        FaultKind::QueueShrunk { to } => json!({ "to": to }),
+        FaultKind::Leak { growth } => json!({ "growth": growth }),
+        FaultKind::Flush { share } => json!({ "share": share }),
+        FaultKind::Reload { after, attempts } => json!({ "after": after, "attempts": attempts }),
         FaultKind::AggressiveRetries { attempts, backoff } => json!({ "attempts": attempts, "backoff": backoff }),
-        FaultKind::Slow { factor } | FaultKind::Surge { factor } => json!({ "factor": factor }),
+        FaultKind::Slow { factor } | FaultKind::Surge { factor } | FaultKind::SlowConsumer { factor } => {
+            json!({ "factor": factor })
+        }
         FaultKind::Crash { replicas, black_hole } => {
             let mut map = Map::new();
             if let Some(n) = replicas {
@@ -192,13 +217,32 @@ fn magnitude(kind: &FaultKind) -> Map<String, Value> {
             }
             Value::Object(map)
         }
-        FaultKind::WorkersLost { keep } => json!({ "keep": keep }),
+        FaultKind::WorkersLost { keep } | FaultKind::HitRatioDrop { keep } => json!({ "keep": keep }),
         FaultKind::Reorder { probability, within } => json!({ "probability": probability, "within": within }),
-        FaultKind::BlackHole | FaultKind::ConsumerStall => json!({}),
+        FaultKind::BlackHole { leg: Leg::Both } | FaultKind::ConsumerStall | FaultKind::Pause => json!({}),
+        FaultKind::BlackHole { leg } => json!({ "leg": leg_word(*leg) }),
     };
     match value {
         Value::Object(map) => map,
         _ => Map::new(),
+    }
+}
+
+/// A leg as scenario files write it.
+fn leg_word(leg: Leg) -> &'static str {
+    LEGS.iter().find(|(_, one)| *one == leg).map_or("", |(word, _)| word)
+}
+
+/// A distribution as scenario files write it.
+fn distribution_json(dist: &Dist) -> Value {
+    match dist {
+        Dist::Constant(time) => json!({ "constant": time }),
+        Dist::Exponential(mean) => json!({ "exponential": mean }),
+        Dist::Lognormal { p50, p99 } => json!({ "lognormal": { "p50": p50, "p99": p99 } }),
+        Dist::Quantiles(knots) => {
+            let knots = knots.iter().map(|(p, time)| (percent(*p), json!(time)));
+            json!({ "quantiles": knots.collect::<Map<_, _>>() })
+        }
     }
 }
 

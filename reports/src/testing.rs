@@ -41,7 +41,7 @@ pub(crate) fn shop() -> Model {
     let timeout = Edge { timeout: Some(Param::declared(Nanos::from_millis(500))), ..Edge::default() };
     let retry = Some(Retry { attempts: Param::declared(3), ..Retry::default() });
     Model {
-        workload: [("users".to_string(), Entry { to: OpRef::new("web", "GET /"), rate: Param::declared(100.0), site: 0 })]
+        workload: [("users".to_string(), Entry::open(OpRef::new("web", "GET /"), Param::declared(100.0), 0))]
             .into_iter()
             .collect(),
         services: services.into_iter().map(|(name, s)| (name.to_string(), s)).collect(),
@@ -56,14 +56,10 @@ pub(crate) fn shop() -> Model {
         topics: [(
             "mails".to_string(),
             Topic {
-                consumer: OpRef::new("mailer", "send"),
-                site: 5,
-                concurrency: Param::declared(4),
                 capacity: Param::declared(Limit::Of(1000)),
                 redelivery_delay: Param::declared(Nanos::from_secs(1)),
                 max_deliveries: Param::declared(3),
-                accept: None,
-                observed: None,
+                ..Topic::to(OpRef::new("mailer", "send"), Param::declared(4), 5)
             },
         )]
         .into_iter()
@@ -100,6 +96,10 @@ pub(crate) fn record(scenario: &str, seed: u64) -> RunRecord {
         retry_amplification_mean: 1.0,
         queue_depth: Default::default(),
         queue_node: String::new(),
+        coalesced_at_s: None,
+        stale_writes: 0,
+        duplicate_effects: 0,
+        dead_letters: 0,
         wasted: 0,
         vs_baseline: Default::default(),
     }
@@ -108,8 +108,7 @@ pub(crate) fn record(scenario: &str, seed: u64) -> RunRecord {
 /// Four scenarios on the shop with ten runs each: one that spreads and sometimes stays, one that harms directly only, one that does
 /// nothing, and a control.
 pub(crate) fn rehearsal() -> (Model, Vec<Scenario>, Vec<RunRecord>) {
-    let strike =
-        |kind, target: Target| Fault { kind, target, start: SimTime::from_nanos(30_000_000_000), duration: Nanos::from_secs(20) };
+    let strike = |kind, target: Target| Fault::new(kind, target, SimTime::from_nanos(30_000_000_000), Nanos::from_secs(20));
     let scenario = |id: &str, why: &str, faults| Scenario { id: id.into(), why: why.into(), load: None, faults };
     let scenarios = vec![
         scenario("control", "", vec![]),

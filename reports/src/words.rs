@@ -4,8 +4,9 @@
 
 use std::fmt::Write;
 
+use models::dist::Dist;
 use models::units::Nanos;
-use scenarios::fault::{Fault, FaultKind, Target};
+use scenarios::fault::{Fault, FaultKind, Leg, Target};
 
 use crate::view::{Recovery, Row};
 
@@ -13,9 +14,41 @@ use crate::view::{Recovery, Row};
 pub fn fault(fault: &Fault) -> String {
     let target = &fault.target;
     let what = match &fault.kind {
-        FaultKind::Latency { add, jitter, .. } => format!("{} take {} longer", calls(target), amount(*add, *jitter)),
+        FaultKind::Latency { add, jitter, distribution, leg, .. } => {
+            let drawn = match distribution {
+                None => String::new(),
+                Some(dist) if add.is_zero() && jitter.is_zero() => distributed(dist),
+                Some(dist) => format!(" and {}", distributed(dist)),
+            };
+            let fixed = if drawn.is_empty() || drawn.starts_with(' ') { amount(*add, *jitter) } else { String::new() };
+            let way = match leg {
+                Leg::Request => "",
+                Leg::Reply => " on the way back",
+                Leg::Both => " each way",
+            };
+            format!("{} take {fixed}{drawn} longer{way}", calls(target))
+        }
         FaultKind::ConnectionDrop { probability } => format!("{} of {} are reset", share(*probability), calls(target)),
-        FaultKind::BlackHole => format!("{} vanish without an error", calls(target)),
+        FaultKind::BlackHole { leg: Leg::Reply } => {
+            format!("the answers to {} vanish without an error, though the work is done", calls(target))
+        }
+        FaultKind::BlackHole { leg: Leg::Request } => {
+            format!("{} vanish on their way out without an error (answers under way still come)", calls(target))
+        }
+        FaultKind::BlackHole { leg: Leg::Both } => format!("{} vanish without an error", calls(target)),
+        FaultKind::Loss { probability, retransmit } => format!(
+            "{} of the packets of {} are lost and sent again after {} and more",
+            share(*probability),
+            calls(target),
+            duration(*retransmit)
+        ),
+        FaultKind::Bandwidth { bytes_per_s, request_bytes } => format!(
+            "{} share a link of {} bytes per second ({} bytes each)",
+            calls(target),
+            number(*bytes_per_s),
+            number(*request_bytes)
+        ),
+        FaultKind::TimeoutLowered { to } => format!("{} are given up after {}", calls(target), duration(*to)),
         FaultKind::AggressiveRetries { attempts, backoff } => {
             format!("{} are tried up to {attempts} times, {} apart", calls(target), duration(*backoff))
         }
@@ -27,6 +60,17 @@ pub fn fault(fault: &Fault) -> String {
             let is = if replicas.is_some_and(|n| n != 1) { "are" } else { "is" };
             format!("{who} {is} down ({how})")
         }
+        FaultKind::Pause => format!("{target} stands still"),
+        FaultKind::ReplicasLost { replicas } => format!("{target} is short of {}", plural(u64::from(*replicas), "replica")),
+        FaultKind::QueueShrunk { to } => {
+            format!("no more than {} may wait at a replica of {target}", plural(u64::from(*to), "request"))
+        }
+        FaultKind::Leak { growth } => {
+            format!("{target} gets slower by {} of its own time every second until it is restarted", share(*growth))
+        }
+        FaultKind::Flush { share: 1.0 } => format!("{target} has lost all it held"),
+        FaultKind::Flush { share: part } => format!("{target} has lost {} of what it held", share(*part)),
+        FaultKind::HitRatioDrop { keep } => format!("{target} finds only {} of what it would have found", share(*keep)),
         FaultKind::WorkersLost { keep } => format!("{target} has {} of its workers", share(*keep)),
         FaultKind::Surge { factor } => format!("{} times the normal load comes in at {target}", number(*factor)),
         FaultKind::Delay { add, jitter } => format!("messages on {target} arrive {} later", amount(*add, *jitter)),
@@ -37,9 +81,45 @@ pub fn fault(fault: &Fault) -> String {
                 duration(*within)
             )
         }
+        FaultKind::Duplicate { probability } => format!("{} of the messages on {target} come twice", share(*probability)),
+        FaultKind::MessageLoss { probability } => {
+            format!("{} of the messages on {target} are accepted and never delivered", share(*probability))
+        }
         FaultKind::ConsumerStall => format!("{target} delivers nothing"),
+        FaultKind::SlowConsumer { factor } => {
+            format!("the consumer of {target} takes {} times as long for each message", number(*factor))
+        }
+        FaultKind::Poison { probability } => {
+            format!("{} of the messages on {target} fail however often they are delivered", share(*probability))
+        }
+        FaultKind::Reload { after, attempts } => {
+            format!("users of {target} ask again after {}, up to {attempts} times in all", duration(*after))
+        }
     };
-    format!("{what} for {}", duration(fault.duration))
+    format!("{what} for {}{}", duration(fault.duration), ramps(fault))
+}
+
+/// `, rising over 5 s and falling over 2 s`.
+fn ramps(fault: &Fault) -> String {
+    match (fault.ramp_up.is_zero(), fault.ramp_down.is_zero()) {
+        (true, true) => String::new(),
+        (false, true) => format!(", rising over {}", duration(fault.ramp_up)),
+        (true, false) => format!(", falling over {}", duration(fault.ramp_down)),
+        (false, false) => format!(", rising over {} and falling over {}", duration(fault.ramp_up), duration(fault.ramp_down)),
+    }
+}
+
+/// A distribution of times in words.
+fn distributed(dist: &Dist) -> String {
+    match dist {
+        Dist::Constant(time) => duration(*time),
+        Dist::Exponential(mean) => format!("{} on average (exponential)", duration(*mean)),
+        Dist::Lognormal { p50, p99 } => format!("{} at the median ({} at p99)", duration(*p50), duration(*p99)),
+        Dist::Quantiles(knots) => {
+            let ends = (knots.first().map_or(Nanos::ZERO, |k| k.1), knots.last().map_or(Nanos::ZERO, |k| k.1));
+            format!("{} to {} (as measured)", duration(ends.0), duration(ends.1))
+        }
+    }
 }
 
 /// `calls from a to b`, `all calls to b`.

@@ -1,7 +1,11 @@
 //! Whether a scenario fits a model: its targets exist, each kind of fault strikes what it can strike, magnitudes are possible.
 //!
 //! You are here: `scenarios::check`. Places are JSON pointers into the scenario's file; `format` adds the lines.
+//! `magnitude` knows how much each kind can do, `together` what cannot happen at once.
 //! Not here: the file's form (`format`), or what a fault does (`sim`).
+
+mod magnitude;
+mod together;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -59,6 +63,7 @@ struct Checker<'a> {
 enum Where {
     Edge,
     Service,
+    Cache,
     ServiceOrTopic,
     Topic,
     Entry,
@@ -68,12 +73,28 @@ fn strikes(kind: &FaultKind) -> Where {
     match kind {
         FaultKind::Latency { .. }
         | FaultKind::ConnectionDrop { .. }
-        | FaultKind::BlackHole
+        | FaultKind::BlackHole { .. }
+        | FaultKind::Loss { .. }
+        | FaultKind::Bandwidth { .. }
+        | FaultKind::TimeoutLowered { .. }
         | FaultKind::AggressiveRetries { .. } => Where::Edge,
-        FaultKind::Errors { .. } | FaultKind::Slow { .. } | FaultKind::WorkersLost { .. } => Where::Service,
+        FaultKind::Errors { .. }
+        | FaultKind::Slow { .. }
+        | FaultKind::Pause
+        | FaultKind::ReplicasLost { .. }
+        | FaultKind::QueueShrunk { .. }
+        | FaultKind::Leak { .. }
+        | FaultKind::WorkersLost { .. } => Where::Service,
+        FaultKind::Flush { .. } | FaultKind::HitRatioDrop { .. } => Where::Cache,
         FaultKind::Crash { .. } => Where::ServiceOrTopic,
-        FaultKind::Surge { .. } => Where::Entry,
-        FaultKind::Delay { .. } | FaultKind::Reorder { .. } | FaultKind::ConsumerStall => Where::Topic,
+        FaultKind::Surge { .. } | FaultKind::Reload { .. } => Where::Entry,
+        FaultKind::Delay { .. }
+        | FaultKind::Reorder { .. }
+        | FaultKind::Duplicate { .. }
+        | FaultKind::MessageLoss { .. }
+        | FaultKind::ConsumerStall
+        | FaultKind::SlowConsumer { .. }
+        | FaultKind::Poison { .. } => Where::Topic,
     }
 }
 
@@ -82,6 +103,7 @@ impl Where {
         match self {
             Where::Edge => "an edge such as a->b, or *->b",
             Where::Service => "a service",
+            Where::Cache => "a service with a cache",
             Where::ServiceOrTopic => "a service or topic",
             Where::Topic => "a topic",
             Where::Entry => "an entry",
@@ -126,6 +148,25 @@ impl Checker<'_> {
             if fault.duration.is_zero() {
                 self.add(&format!("{place}/duration"), "0s", "a duration above 0", "");
             }
+            self.ramps(&place, fault);
+        }
+        self.together(place, &scenario.faults);
+        self.arrivals(place, scenario);
+    }
+
+    fn ramps(&mut self, place: &str, fault: &Fault) {
+        let ramps = [("ramp_up", fault.ramp_up), ("ramp_down", fault.ramp_down)].into_iter().filter(|(_, ramp)| !ramp.is_zero());
+        let ramps: Vec<_> = ramps.collect();
+        let Some((last, _)) = ramps.last() else { return };
+        if !fault.kind.has_degrees() {
+            for (key, ramp) in ramps {
+                let expected = format!("no ramp: {} has no degrees, it is there or not", fault.kind.name());
+                self.add(&format!("{place}/{key}"), ramp.to_string(), expected, "");
+            }
+        } else if fault.ramp_up.as_nanos().saturating_add(fault.ramp_down.as_nanos()) > fault.duration.as_nanos() {
+            let found = ramps.iter().map(|(key, ramp)| format!("{key} {ramp}")).collect::<Vec<_>>().join(" and ");
+            let expected = format!("ramps that fit into the duration of {}", fault.duration);
+            self.add(&format!("{place}/{last}"), found, expected, "");
         }
     }
 
@@ -135,7 +176,9 @@ impl Checker<'_> {
         match (&fault.target, wanted) {
             (Target::Edge(edge), Where::Edge) => self.edge(place, edge),
             (Target::Edge(edge), _) => {
-                let help = format!("write target: {}", edge.to);
+                let fits = |end: &&&String| self.names(wanted).contains(&end.as_str());
+                let end = [&edge.to, &edge.from];
+                let help = end.iter().find(fits).map_or(String::new(), |end| format!("write target: {end}"));
                 self.add(place, edge.to_string(), format!("{}, for {kind} strikes there", wanted.words()), help);
             }
             (Target::Node(name), Where::Edge) => {
@@ -143,7 +186,16 @@ impl Checker<'_> {
                 let help = if exists { format!("write target: \"*->{name}\" for every edge into {name}") } else { String::new() };
                 self.add(place, name, format!("{}, for {kind} strikes there", wanted.words()), help);
             }
-            (Target::Node(name), _) => self.node(place, name, wanted, kind),
+            (Target::Node(name), _) => {
+                self.node(place, name, wanted, kind);
+                if let (FaultKind::Surge { .. }, Some(entry)) = (&fault.kind, self.model.workload.get(name))
+                    && let Some(closed) = &entry.closed
+                {
+                    let found = format!("{name}, a closed loop of {} users", closed.users.value);
+                    let help = "a closed loop offers no rate to multiply; change users in a design change";
+                    self.add(place, found, "an entry with an open loop", help);
+                }
+            }
         }
     }
 
@@ -160,17 +212,26 @@ impl Checker<'_> {
         self.add(place, edge.to_string(), "an edge that the model has", help);
     }
 
+    /// The names of everything that a kind of fault can strike.
+    fn names(&self, wanted: Where) -> Vec<&str> {
+        let model = self.model;
+        let services = || model.services.keys().map(String::as_str);
+        let topics = || model.topics.keys().map(String::as_str);
+        match wanted {
+            Where::Edge => Vec::new(),
+            Where::Service => services().collect(),
+            Where::Cache => services().filter(|name| model.services[*name].cache.is_some()).collect(),
+            Where::ServiceOrTopic => services().chain(topics()).collect(),
+            Where::Topic => topics().collect(),
+            Where::Entry => model.workload.keys().map(String::as_str).collect(),
+        }
+    }
+
     fn node(&mut self, place: &str, name: &str, wanted: Where, kind: &str) {
         let model = self.model;
         let services = || model.services.keys().map(String::as_str);
         let topics = || model.topics.keys().map(String::as_str);
-        let names: Vec<&str> = match wanted {
-            Where::Edge => Vec::new(),
-            Where::Service => services().collect(),
-            Where::ServiceOrTopic => services().chain(topics()).collect(),
-            Where::Topic => topics().collect(),
-            Where::Entry => model.workload.keys().map(String::as_str).collect(),
-        };
+        let names = self.names(wanted);
         if names.contains(&name) {
             return;
         }
@@ -182,40 +243,5 @@ impl Checker<'_> {
             false => format!("{} that the model has", wanted.words()),
         };
         self.add(place, name, expected, help);
-    }
-
-    fn magnitude(&mut self, place: &str, fault: &Fault) {
-        let mut share = |key: &str, value: f64| {
-            if !(0.0..=1.0).contains(&value) {
-                self.add(&format!("{place}/{key}"), value.to_string(), "a share between 0 and 1", "");
-            }
-        };
-        match fault.kind {
-            FaultKind::ConnectionDrop { probability }
-            | FaultKind::Errors { probability }
-            | FaultKind::Reorder { probability, .. } => share("probability", probability),
-            FaultKind::WorkersLost { keep } => share("keep", keep),
-            FaultKind::Slow { factor } if !(factor > 0.0 && factor <= MAX_FACTOR) => {
-                self.add(&format!("{place}/factor"), factor.to_string(), format!("a factor above 0, at most {MAX_FACTOR}"), "");
-            }
-            FaultKind::Surge { factor } if !(0.0..=MAX_FACTOR).contains(&factor) => {
-                self.add(&format!("{place}/factor"), factor.to_string(), format!("a factor from 0 to {MAX_FACTOR}"), "");
-            }
-            FaultKind::AggressiveRetries { attempts, .. } if !(1..=models::check::MAX_ATTEMPTS).contains(&attempts) => {
-                let expected = format!("tries in all, the first included: from 1 to {}", models::check::MAX_ATTEMPTS);
-                self.add(&format!("{place}/attempts"), attempts.to_string(), expected, "");
-            }
-            FaultKind::Crash { replicas: Some(replicas), .. } => {
-                let has = match &fault.target {
-                    Target::Node(name) => self.model.services.get(name).map_or(1, |service| service.replicas.value),
-                    Target::Edge(_) => return,
-                };
-                if !(1..=has).contains(&replicas) {
-                    let expected = format!("from 1 to {has}, the replicas there are");
-                    self.add(&format!("{place}/replicas"), replicas.to_string(), expected, "leave it away to crash all");
-                }
-            }
-            _ => {}
-        }
     }
 }

@@ -231,7 +231,7 @@ impl Choice<'_> {
                 .idea
                 .faults
                 .iter()
-                .map(|(target, kind)| Fault { kind: kind.clone(), target: target.clone(), start: window.start, duration })
+                .map(|(target, kind)| Fault::new(kind.clone(), target.clone(), window.start, duration))
                 .collect(),
         }
     }

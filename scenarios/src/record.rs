@@ -46,6 +46,9 @@ pub struct RunRecord {
     pub metastable: bool,
     /// Seconds from the last fault's clearing to lasting return; `None`: not within the horizon (censored there).
     pub recovery_s: Option<f64>,
+    /// Since when the run was its twin again, in every queue, budget and pending event: the end of it that was not simulated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coalesced_at_s: Option<f64>,
     /// Judged nodes that breached, against the twin.
     pub breaches: Vec<Breach>,
     /// Highest error rate of a 1 s window at an entry, and the twin's over the same time.
@@ -62,6 +65,15 @@ pub struct RunRecord {
     pub queue_node: String,
     /// Work that ended after its caller had given up, from the fault's start on.
     pub wasted: u64,
+    /// Older updates that consumers applied after newer ones, from the fault's start on.
+    #[serde(default)]
+    pub stale_writes: u64,
+    /// Messages that consumers applied a second time, from the fault's start on.
+    #[serde(default)]
+    pub duplicate_effects: u64,
+    /// Messages given up after their last delivery, from the fault's start on.
+    #[serde(default)]
+    pub dead_letters: u64,
     /// The same run measured as a live experiment would be: against a fault-free baseline, without widening.
     pub vs_baseline: LiveMeasures,
 }

@@ -7,11 +7,12 @@
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
+use models::dist::Dist;
 use models::units::Nanos;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::fault::FaultKind;
+use crate::fault::{FaultKind, Leg};
 use crate::scenario::Scenario;
 
 /// The token version that this build writes and reads.
@@ -124,30 +125,66 @@ pub fn scenario_hash(scenario: &Scenario) -> [u8; 4] {
         let magnitude = canonical_magnitude(&fault.kind);
         // Names are quoted, so that no name can pass for another field.
         let target = fault.target.to_string();
-        writeln!(text, "{} {target:?} {start} {duration} {magnitude}", fault.kind.name())
-            .expect("writing to a String cannot fail");
+        write!(text, "{} {target:?} {start} {duration} {magnitude}", fault.kind.name()).expect("writing to a String cannot fail");
+        // Only where there are ramps, so that a fault without them keeps the hash that it had before there were any.
+        if !(fault.ramp_up.is_zero() && fault.ramp_down.is_zero()) {
+            write!(text, " ramps {} {}", fault.ramp_up.as_nanos(), fault.ramp_down.as_nanos())
+                .expect("writing to a String cannot fail");
+        }
+        text.push('\n');
     }
     short_hash(&text)
 }
 
-/// All of a fault's magnitude as text, bit for bit.
+/// All of a fault's magnitude as text, bit for bit. What was added to a kind later enters only where it is not what it was before.
 fn canonical_magnitude(kind: &FaultKind) -> String {
-    match *kind {
-        FaultKind::Latency { add, jitter, delivers_abandoned } => {
-            format!("{} {} {delivers_abandoned}", add.as_nanos(), jitter.as_nanos())
+    let bits = |x: f64| format!("{:016x}", x.to_bits());
+    match kind {
+        FaultKind::Latency { add, jitter, distribution, leg, delivers_abandoned } => {
+            let mut text = format!("{} {} {delivers_abandoned}", add.as_nanos(), jitter.as_nanos());
+            if *leg != Leg::Request {
+                text += &format!(" {leg:?}");
+            }
+            if let Some(dist) = distribution {
+                text += &format!(" {}", canonical_dist(dist));
+            }
+            text
         }
         FaultKind::Delay { add, jitter } => format!("{} {}", add.as_nanos(), jitter.as_nanos()),
-        FaultKind::ConnectionDrop { probability } | FaultKind::Errors { probability } => {
-            format!("{:016x}", probability.to_bits())
-        }
-        FaultKind::BlackHole | FaultKind::ConsumerStall => String::new(),
+        FaultKind::ConnectionDrop { probability }
+        | FaultKind::Errors { probability }
+        | FaultKind::Duplicate { probability }
+        | FaultKind::MessageLoss { probability }
+        | FaultKind::Poison { probability } => bits(*probability),
+        FaultKind::BlackHole { leg: Leg::Both } | FaultKind::ConsumerStall | FaultKind::Pause => String::new(),
+        FaultKind::BlackHole { leg } => format!("{leg:?}"),
+        FaultKind::Loss { probability, retransmit } => format!("{} {}", bits(*probability), retransmit.as_nanos()),
+        FaultKind::Bandwidth { bytes_per_s, request_bytes } => format!("{} {}", bits(*bytes_per_s), bits(*request_bytes)),
+        FaultKind::TimeoutLowered { to } => to.as_nanos().to_string(),
         FaultKind::AggressiveRetries { attempts, backoff } => format!("{attempts} {}", backoff.as_nanos()),
-        FaultKind::Slow { factor } | FaultKind::Surge { factor } => format!("{:016x}", factor.to_bits()),
+        FaultKind::Slow { factor } | FaultKind::Surge { factor } | FaultKind::SlowConsumer { factor } => bits(*factor),
         FaultKind::Crash { replicas, black_hole } => {
             format!("{} {black_hole}", replicas.map_or("all".to_owned(), |n| n.to_string()))
         }
-        FaultKind::WorkersLost { keep } => format!("{:016x}", keep.to_bits()),
-        FaultKind::Reorder { probability, within } => format!("{:016x} {}", probability.to_bits(), within.as_nanos()),
+        FaultKind::ReplicasLost { replicas } => replicas.to_string(),
+        FaultKind::QueueShrunk { to } => to.to_string(),
+        FaultKind::Leak { growth } => bits(*growth),
+        FaultKind::Flush { share } => bits(*share),
+        FaultKind::HitRatioDrop { keep } | FaultKind::WorkersLost { keep } => bits(*keep),
+        FaultKind::Reorder { probability, within } => format!("{} {}", bits(*probability), within.as_nanos()),
+        FaultKind::Reload { after, attempts } => format!("{} {attempts}", after.as_nanos()),
+    }
+}
+
+fn canonical_dist(dist: &Dist) -> String {
+    match dist {
+        Dist::Constant(time) => format!("constant {}", time.as_nanos()),
+        Dist::Exponential(mean) => format!("exponential {}", mean.as_nanos()),
+        Dist::Lognormal { p50, p99 } => format!("lognormal {} {}", p50.as_nanos(), p99.as_nanos()),
+        Dist::Quantiles(knots) => {
+            let knots: Vec<_> = knots.iter().map(|(p, time)| format!("{:016x}:{}", p.to_bits(), time.as_nanos())).collect();
+            format!("quantiles {}", knots.join(","))
+        }
     }
 }
 
@@ -217,12 +254,8 @@ mod tests {
 
     #[test]
     fn the_scenario_hash_follows_what_a_run_sees_and_nothing_else() {
-        let fault = |kind, target: &str| Fault {
-            kind,
-            target: Target::Node(target.into()),
-            start: SimTime::from_nanos(30),
-            duration: Nanos::from_secs(20),
-        };
+        let fault =
+            |kind, target: &str| Fault::new(kind, Target::Node(target.into()), SimTime::from_nanos(30), Nanos::from_secs(20));
         let base = Scenario { id: "a".into(), faults: vec![fault(FaultKind::Slow { factor: 2.0 }, "s")], ..Scenario::default() };
         let hash = scenario_hash(&base);
 

@@ -5,18 +5,25 @@
 //! resolve is an error that names it.
 //! Not here: what the tables are (`program`), whether the model makes sense (`models::check`).
 
+use std::collections::BTreeMap;
+
 use indexmap::IndexMap;
 use models::dist::{Dist, Work};
 use models::param::{Limit, Param};
 use models::rng::Chance;
-use models::system::{Call, Discipline, Edge, EdgeName, Lookup, Mode, Model, OpRef, Publish, Retry, Step};
+use models::system::{
+    AdaptiveLaw, AdaptiveLimit, Autoscale, Breaker, BreakerWindow, Call, Contention, Discipline, Edge, EdgeName, Entry, Lookup, Mode,
+    Model, OpRef, Order, Publish, Retry, Service, Step, Trips,
+};
 use models::table::QuantileTable;
 use models::units::Nanos;
 
 use crate::SimError;
+use crate::des::MOST_LANES;
 use crate::program::{
-    BreakerP, BudgetP, CacheP, EdgeP, EntryP, FAR_NS, LookupP, NONE, NodeKind, NodeP, OpP, PathP, ServiceP, SiteP, StepP, TOKEN,
-    Tables, TargetP, TopicP, cause_bit, ns,
+    AdaptiveLawP, AdaptiveP, AutoscaleP, BreakerP, BudgetP, CacheP, ClosedP, CoDelP, ContentionP, EdgeP, EntryP, FAR_NS, HedgeP, LookupP,
+    NONE, NodeKind, NodeP, ONE_Q16, OpP, PathP, PolicyP, ServiceP, ShapeP, SiteP, StepP, TOKEN, Tables, TargetP, TopicP, TripsP,
+    cause_bit, ns,
 };
 
 /// Waits between tries that are tabulated; later ones are as long as the last.
@@ -29,6 +36,8 @@ pub(crate) fn tables(model: &Model, world: u32) -> Result<Tables, SimError> {
     compiler.topics()?;
     compiler.entries()?;
     compiler.tables.world = world;
+    compiler.settle_lanes();
+    compiler.settle_sites();
     Ok(compiler.tables)
 }
 
@@ -37,6 +46,11 @@ struct Compiler<'a> {
     tables: Tables,
     op_index: IndexMap<(&'a str, &'a str), u32>,
     edge_index: IndexMap<EdgeName, u32>,
+    node_index: IndexMap<&'a str, u32>,
+    /// Service of each operation.
+    op_service: Vec<u32>,
+    /// Tables of equal distributions are one.
+    table_index: BTreeMap<String, u32>,
     /// The policy of callers that have none.
     no_edge: Edge,
 }
@@ -44,16 +58,20 @@ struct Compiler<'a> {
 impl<'a> Compiler<'a> {
     fn new(model: &'a Model) -> Self {
         let node = |name: &String, kind| NodeP { name: name.clone(), kind };
-        let nodes = (model.workload.keys().map(|n| node(n, NodeKind::Entry)))
+        let nodes: Vec<NodeP> = (model.workload.keys().map(|n| node(n, NodeKind::Entry)))
             .chain(model.services.keys().map(|n| node(n, NodeKind::Service)))
             .chain(model.topics.keys().map(|n| node(n, NodeKind::Topic)))
             .collect();
         let mut op_index = IndexMap::new();
-        for (service, s) in &model.services {
+        let mut op_service = Vec::new();
+        for (i, (service, s)) in model.services.iter().enumerate() {
             for operation in s.operations.keys() {
                 op_index.insert((service.as_str(), operation.as_str()), op_index.len() as u32);
+                op_service.push(i as u32);
             }
         }
+        let names = model.workload.keys().chain(model.services.keys()).chain(model.topics.keys());
+        let node_index = names.enumerate().map(|(i, name)| (name.as_str(), i as u32)).collect();
         Compiler {
             model,
             tables: Tables {
@@ -68,14 +86,18 @@ impl<'a> Compiler<'a> {
                 sites: Vec::new(),
                 lookups: Vec::new(),
                 edges: Vec::new(),
+                policies: Vec::new(),
                 tables: Vec::new(),
                 unit_exponential: QuantileTable::new(&Dist::Exponential(Nanos::from_nanos(1 << 32)), 1.0),
-                timeouts: Vec::new(),
+                lanes: 0,
                 replicas: 0,
                 client_states: 0,
             },
             op_index,
             edge_index: IndexMap::new(),
+            node_index,
+            op_service,
+            table_index: BTreeMap::new(),
             no_edge: Edge::default(),
         }
     }
@@ -91,43 +113,25 @@ impl<'a> Compiler<'a> {
     fn services(&mut self) -> Result<(), SimError> {
         let model = self.model;
         for (i, s) in model.services.values().enumerate() {
-            let replicas = s.replicas.value.max(1);
-            self.tables.services.push(ServiceP {
-                node: self.node_of_service(i),
-                replicas,
-                replica_base: self.tables.replicas,
-                workers: limit(s.workers).max(1),
-                queue: limit(s.queue),
-                lifo: s.discipline == Discipline::Lifo,
-                blocking: s.mode == Mode::Blocking,
-                balance: s.balance,
-                cancel: s.cancel_on_disconnect,
-                cache: s.cache.as_ref().map(|cache| CacheP {
-                    capacity: cache.capacity.value.min(cache.keys.value),
-                    keys: cache.keys.value,
-                    popularity: zipf(cache.keys.value, cache.zipf.value),
-                }),
-            });
-            self.tables.replicas += replicas;
+            let node = self.node_of_service(i);
+            let service = service(s, node, self.tables.replicas);
+            self.tables.replicas += service.most_replicas;
+            self.tables.services.push(service);
         }
-        for (i, (name, s)) in model.services.iter().enumerate() {
+        for (name, s) in &model.services {
             for operation in s.operations.values() {
                 let first_path = self.tables.paths.len() as u32;
+                let error = operation.error_rate.map_or(Chance::NEVER, |p| Chance::of(p.value));
                 let total: f64 = operation.paths.iter().map(|p| p.weight.value).sum();
                 let mut so_far = 0.0;
                 for path in &operation.paths {
                     so_far += path.weight.value;
-                    let steps = self.steps(name, &path.steps)?;
+                    let steps = self.steps(name, &path.steps, error)?;
                     let first_step = self.tables.steps.len() as u32;
                     self.tables.steps.extend(steps);
                     self.tables.paths.push(PathP { upto: share(so_far / total), first_step });
                 }
-                self.tables.ops.push(OpP {
-                    service: i as u32,
-                    first_path,
-                    paths: operation.paths.len() as u32,
-                    error: operation.error_rate.map_or(Chance::NEVER, |p| Chance::of(p.value)),
-                });
+                self.tables.ops.push(OpP { first_path, paths: operation.paths.len() as u32 });
             }
         }
         Ok(())
@@ -142,6 +146,12 @@ impl<'a> Compiler<'a> {
                 node: self.node_of_topic(i),
                 delivery,
                 concurrency: topic.concurrency.value.max(1),
+                partitions: if topic.order == Order::PerKey { topic.partitions.value.max(1) } else { 1 },
+                per_key: topic.order == Order::PerKey,
+                popularity: zipf(topic.keys.count.value, topic.keys.zipf.value),
+                full: topic.full,
+                order_sensitive: topic.order_sensitive,
+                idempotent: topic.idempotent,
                 capacity: limit(topic.capacity),
                 redelivery_delay: ns(topic.redelivery_delay.value),
                 max_deliveries: topic.max_deliveries.value.max(1),
@@ -158,17 +168,22 @@ impl<'a> Compiler<'a> {
             let rate = entry.rate.value;
             let active = rate > 0.0;
             let gap_q16 = if active { (1e9 / rate * 65_536.0) as u128 } else { 0 };
-            self.tables.entries.push(EntryP { site: entry.site, call, gap_q16, active });
+            let closed =
+                entry.closed.as_ref().map(|closed| ClosedP { users: closed.users.value, think: self.table(&closed.think) });
+            self.tables.entries.push(EntryP { site: entry.site, call, gap_q16, active, shape: shape(entry), closed });
         }
         Ok(())
     }
 
-    fn steps(&mut self, caller: &str, steps: &[Step]) -> Result<Vec<StepP>, SimError> {
+    fn steps(&mut self, caller: &str, steps: &[Step], error: Chance) -> Result<Vec<StepP>, SimError> {
         let last_work = steps.iter().rposition(|step| matches!(step, Step::Work(_)));
         let mut out = Vec::with_capacity(steps.len() + 1);
         for (i, step) in steps.iter().enumerate() {
             match step {
-                Step::Work(work) => out.push(StepP::Work { table: self.table(work), last: Some(i) == last_work }),
+                Step::Work(work) => {
+                    let error = if Some(i) == last_work { error } else { Chance::NEVER };
+                    out.push(StepP::Work { table: self.table(work), error });
+                }
                 Step::Parallel { wait, branches } => {
                     out.push(StepP::Fork { count: branches.len() as u16, wait: *wait });
                     for branch in branches {
@@ -178,7 +193,7 @@ impl<'a> Compiler<'a> {
                 other => out.push(self.branch(caller, other)?),
             }
         }
-        out.push(StepP::End { error: last_work.is_none() });
+        out.push(StepP::End { error: if last_work.is_none() { error } else { Chance::NEVER } });
         Ok(out)
     }
 
@@ -211,11 +226,15 @@ impl<'a> Compiler<'a> {
         Ok(self.push_site(SiteP {
             site: publish.site,
             edge,
-            target: TargetP::Topic(topic as u32),
-            times: times(&publish.times),
-            on_failure: Chance::of(publish.on_failure.value),
-            wait: true,
+            target: TargetP::Topic,
+            callee: topic as u32,
+            first_step: NONE,
+            replica: NONE,
             fallback: NONE,
+            wait: true,
+            once: is_once(&publish.times),
+            on_failure: Chance::of(publish.on_failure.value),
+            times: times(&publish.times),
         }))
     }
 
@@ -230,7 +249,7 @@ impl<'a> Compiler<'a> {
             Some(fill) => self.call(caller, fill)?,
             None => NONE,
         };
-        self.tables.lookups.push(LookupP { ask, origin, fill, cache: cache as u32 });
+        self.tables.lookups.push(LookupP { ask, origin, fill, cache: cache as u32, single_flight: lookup.single_flight });
         Ok(StepP::Lookup(self.tables.lookups.len() as u32 - 1))
     }
 
@@ -252,10 +271,14 @@ impl<'a> Compiler<'a> {
             site,
             edge,
             target: TargetP::Op(op),
-            times: times(counts),
-            on_failure: Chance::of(on_failure.value),
-            wait,
+            callee: self.op_service[op as usize],
+            first_step: NONE,
+            replica: NONE,
             fallback: NONE,
+            wait,
+            once: is_once(counts),
+            on_failure: Chance::of(on_failure.value),
+            times: times(counts),
         }))
     }
 
@@ -273,27 +296,10 @@ impl<'a> Compiler<'a> {
         let edge = self.model.edges.get(&name).unwrap_or(&self.no_edge);
         let default_retry = Retry::default();
         let retry = edge.retry.as_ref().unwrap_or(&default_retry);
-        let timeout = edge.timeout.map_or(0, |t| ns(t.value));
-        let lane = match self.tables.timeouts.iter().position(|&t| t == timeout) {
-            _ if timeout == 0 => NONE,
-            Some(lane) => lane as u32,
-            None => {
-                self.tables.timeouts.push(timeout);
-                self.tables.timeouts.len() as u32 - 1
-            }
-        };
-        let caller = self.model.services.get(from);
-        let callers = caller.map_or(1, |s| s.replicas.value.max(1));
-        let from_node = self.tables.nodes.iter().position(|n| n.name == from).expect("callers are entries, services or topics");
+        let callers = self.model.services.get(from).map_or(1, most_replicas);
+        let from_node = *self.node_index.get(from).expect("callers are entries, services or topics");
         let max_wait = retry.max.map_or(FAR_NS, |max| ns(max.value));
-        let compiled = EdgeP {
-            inner: self.tables.nodes[from_node].kind != NodeKind::Entry,
-            to_node,
-            from_node: from_node as u32,
-            latency: edge.latency.map_or(0, |l| ns(l.value)),
-            timeout,
-            lane,
-            attempts: retry.attempts.value.max(1),
+        let policy = PolicyP {
             waits: waits(retry.backoff.value, retry.factor.value, max_wait),
             max_wait,
             jitter: retry.jitter,
@@ -304,28 +310,191 @@ impl<'a> Compiler<'a> {
                 cap: (b.cap.value * TOKEN as f64) as u64,
                 initial: (b.initial.unwrap_or(b.cap).value.min(b.cap.value) * TOKEN as f64) as u64,
             }),
-            breaker: edge.breaker.as_ref().map(|b| BreakerP {
-                window: b.window.value.max(1),
-                min_calls: b.min_calls.value.max(1),
-                threshold_q16: (b.threshold.value * 65_536.0).ceil() as u64,
-                open: ns(b.open.value),
-                probes: b.probes.value.max(1),
+            breaker: edge.breaker.as_ref().map(breaker),
+            deadline: edge.deadline.map_or(FAR_NS, |d| ns(d.value)),
+            propagates: edge.propagate_deadline,
+            hedge: edge.hedge.as_ref().filter(|h| h.attempts.value > 1).map(|h| HedgeP {
+                after: ns(h.after.value),
+                attempts: h.attempts.value.min(u32::from(u16::MAX)) as u16,
             }),
+            max_in_flight: edge.max_in_flight.map_or(u32::MAX, |n| n.value.max(1)),
+            pool: edge.pool.as_ref().map(|pool| (pool.connections.value.max(1), limit(pool.waiting))),
+            name: name.clone(),
+        };
+        let guarded = policy.budget.is_some()
+            || policy.breaker.is_some()
+            || policy.deadline != FAR_NS
+            || policy.propagates
+            || policy.hedge.is_some()
+            || policy.max_in_flight != u32::MAX
+            || policy.pool.is_some();
+        let compiled = EdgeP {
+            latency: edge.latency.map_or(0, |l| ns(l.value)),
+            timeout: edge.timeout.map_or(0, |t| ns(t.value)),
+            timeout_lane: NONE,
+            request_lane: NONE,
+            reply_lane: NONE,
+            to_node,
+            from_node,
+            attempts: retry.attempts.value.max(1),
             state_base: self.tables.client_states,
             callers,
-            name: name.clone(),
+            inner: self.tables.nodes[from_node as usize].kind != NodeKind::Entry,
+            guarded,
         };
         self.tables.client_states += callers;
         self.tables.edges.push(compiled);
+        self.tables.policies.push(policy);
         let index = self.tables.edges.len() as u32 - 1;
         self.edge_index.insert(name, index);
         index
     }
 
     fn table(&mut self, work: &Work) -> u32 {
-        self.tables.tables.push(QuantileTable::new(&work.dist, 1.0));
-        self.tables.tables.len() as u32 - 1
+        let next = self.tables.tables.len() as u32;
+        let index = *self.table_index.entry(format!("{:?}", work.dist)).or_insert(next);
+        if index == next {
+            self.tables.tables.push(QuantileTable::new(&work.dist, 1.0));
+        }
+        index
     }
+
+    /// Gives lanes to the timeouts and latencies that most edges have, a latency two (requests and replies): in each, events fall due in the
+    /// order they are pushed.
+    fn settle_lanes(&mut self) {
+        let mut uses: BTreeMap<(u8, u64), usize> = BTreeMap::new();
+        for edge in &self.tables.edges {
+            for kind in [(0, edge.timeout), (1, edge.latency), (2, edge.latency)] {
+                *uses.entry(kind).or_default() += usize::from(kind.1 > 0);
+            }
+        }
+        let mut commonest: Vec<((u8, u64), usize)> = uses.into_iter().filter(|&(_, uses)| uses > 0).collect();
+        commonest.sort_by_key(|&(kind, uses)| (std::cmp::Reverse(uses), kind));
+        commonest.truncate(MOST_LANES);
+        let lane = |kind| commonest.iter().position(|&(one, _)| one == kind).map_or(NONE, |lane| lane as u32);
+        for edge in &mut self.tables.edges {
+            edge.timeout_lane = lane((0, edge.timeout));
+            edge.request_lane = lane((1, edge.latency));
+            edge.reply_lane = lane((2, edge.latency));
+        }
+        self.tables.lanes = commonest.len() as u32;
+    }
+
+    /// Notes at each call site where its requests begin, now that all operations are compiled.
+    fn settle_sites(&mut self) {
+        for site in &mut self.tables.sites {
+            if let TargetP::Op(op) = site.target {
+                let op = &self.tables.ops[op as usize];
+                if op.paths == 1 {
+                    site.first_step = self.tables.paths[op.first_path as usize].first_step;
+                }
+                let service = &self.tables.services[site.callee as usize];
+                if service.most_replicas == 1 && service.health_check.is_none() {
+                    site.replica = service.replica_base;
+                }
+            }
+        }
+    }
+}
+
+/// Replicas that there can be.
+fn most_replicas(service: &Service) -> u32 {
+    let replicas = service.replicas.value.max(1);
+    service.autoscale.as_ref().map_or(replicas, |a| replicas.max(a.max.value))
+}
+
+fn service(s: &Service, node: u32, replica_base: u32) -> ServiceP {
+    ServiceP {
+        node,
+        replicas: s.replicas.value.max(1),
+        most_replicas: most_replicas(s),
+        replica_base,
+        workers: limit(s.workers).max(1),
+        queue: limit(s.queue),
+        lifo: s.discipline == Discipline::Lifo,
+        blocking: s.mode == Mode::Blocking,
+        balance: s.balance,
+        cancel: s.cancel_on_disconnect,
+        shed_expired: s.shed_expired,
+        codel: s.codel.as_ref().map(|c| CoDelP { target: ns(c.target.value), interval: ns(c.interval.value).max(1) }),
+        adaptive: s.adaptive_limit.as_ref().map(adaptive),
+        contention: s.contention.as_ref().map(contention),
+        autoscale: s.autoscale.as_ref().map(autoscale),
+        warm_up: s.warm_up.as_ref().map(|w| (ns(w.lasting.value).max(1), q16(w.factor.value))),
+        health_check: s.health_check.as_ref().map(|h| (ns(h.down_after.value), ns(h.up_after.value))),
+        cache: s.cache.as_ref().map(|cache| CacheP {
+            capacity: cache.capacity.value.min(cache.keys.value),
+            keys: cache.keys.value,
+            popularity: zipf(cache.keys.value, cache.zipf.value),
+            ttl: cache.ttl.map_or(FAR_NS, |ttl| ns(ttl.value)),
+        }),
+    }
+}
+
+fn adaptive(a: &AdaptiveLimit) -> AdaptiveP {
+    let law = match &a.law {
+        AdaptiveLaw::Aimd { latency, backoff } => AdaptiveLawP::Aimd { latency: ns(latency.value), backoff_q16: q16(backoff.value) },
+        AdaptiveLaw::Gradient { tolerance } => AdaptiveLawP::Gradient { tolerance_q16: q16(tolerance.value) },
+    };
+    AdaptiveP { law, initial: a.initial.value, min: a.min.value.max(1), max: a.max.value.max(1) }
+}
+
+fn contention(contention: &Contention) -> ContentionP {
+    match contention {
+        Contention::InProgress { add } => ContentionP::InProgress { add: ns(add.value) },
+        Contention::ArrivalRate { above, factor } => {
+            ContentionP::ArrivalRate { above: above.value.min(4e9) as u32, factor_q16: q16(factor.value) }
+        }
+    }
+}
+
+fn autoscale(a: &Autoscale) -> AutoscaleP {
+    AutoscaleP {
+        target_q16: q16(a.target.value).max(1),
+        min: a.min.value.max(1),
+        max: a.max.value.max(1),
+        every: ns(a.every.value).max(1),
+        start_up: ns(a.start_up.value),
+        down_after: ns(a.down_after.value),
+    }
+}
+
+fn breaker(b: &Breaker) -> BreakerP {
+    let trips = match &b.trips {
+        Trips::Consecutive(n) => TripsP::Consecutive(n.value.max(1)),
+        Trips::Share { window, min_calls, threshold } => {
+            let min_calls = min_calls.value.max(1);
+            let threshold_q16 = (threshold.value * 65_536.0).ceil() as u64;
+            match window {
+                BreakerWindow::Calls(n) => TripsP::Calls { window: n.value.max(1), min_calls, threshold_q16 },
+                BreakerWindow::Time(time) => TripsP::Time { window: ns(time.value).max(10), min_calls, threshold_q16 },
+            }
+        }
+    };
+    BreakerP { trips, open: ns(b.open.value), probes: b.probes.value.max(1) }
+}
+
+/// How an entry's rate changes over time, if it does.
+fn shape(entry: &Entry) -> Option<ShapeP> {
+    if entry.curve.is_none() && entry.bursts.is_none() {
+        return None;
+    }
+    let steps = match &entry.curve {
+        Some(curve) => curve.steps.iter().map(|&(from, factor)| (ns(from), q16(factor))).collect(),
+        None => vec![(0, ONE_Q16)],
+    };
+    let bursts = entry.bursts.as_ref().map_or((0, 0, 0), |b| (ns(b.every.value), ns(b.lasting.value), q16(b.factor.value)));
+    Some(ShapeP { steps, repeat: entry.curve.as_ref().and_then(|c| c.repeat).map_or(0, ns), bursts })
+}
+
+/// A factor in 2^-16.
+fn q16(factor: f64) -> u64 {
+    (factor * 65_536.0).round().clamp(0.0, 1e15) as u64
+}
+
+/// Made just once, whatever is drawn.
+fn is_once(counts: &[(u32, f64)]) -> bool {
+    matches!(counts, [(1, _)])
 }
 
 fn limit(limit: Param<Limit>) -> u32 {

@@ -1,18 +1,22 @@
 //! What happens then: the discrete-event kernel, and parallel sweeps over it.
 //!
-//! Reading order: [`program`] is a compiled model (`compile` makes it), `des` runs it, `verdict` judges a run against its fault-free twin, `simulate` is one
-//! run and `sweep` thousands of them.
+//! Reading order: [`program`] is a compiled model (`compile` makes it), `des` runs it, [`run`] is one run and [`result`] its
+//! totals; `twin` is a fault-free run that others are forked from, `verdict` judges them beside it (`column` by column), [`sweep`] makes thousands.
 
+mod column;
 mod compile;
 mod des;
 pub mod program;
+pub mod result;
 pub mod run;
 pub mod sweep;
+mod twin;
 mod verdict;
 
 pub use program::Program;
-pub use run::{Finished, Prepared, RunOptions, RunResult};
-pub use sweep::{Progress, SweepNotes, SweepOptions, series, sweep};
+pub use result::RunResult;
+pub use run::{Finished, Prepared, RunOptions};
+pub use sweep::{Progress, Shortcuts, SweepNotes, SweepOptions, series, sweep};
 
 use thiserror::Error;
 

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use models::rng::Chance;
-use models::system::{Balance, Cause, EdgeName, Jitter, Model, Wait};
+use models::system::{Balance, Cause, EdgeName, Full, Jitter, Model, Wait};
 use models::table::QuantileTable;
 use models::units::Nanos;
 
@@ -18,6 +18,8 @@ use crate::compile;
 pub(crate) const NONE: u32 = u32::MAX;
 /// Fixed point of budgets: one token.
 pub(crate) const TOKEN: u64 = 1 << 32;
+/// Fixed point of factors: one.
+pub(crate) const ONE_Q16: u64 = 1 << 16;
 /// Durations end here, 52 days: beyond every run, and small enough that no sum of an engine overflows.
 pub(crate) const FAR_NS: u64 = 1 << 52;
 
@@ -39,14 +41,16 @@ pub(crate) struct Tables {
     pub(crate) sites: Vec<SiteP>,
     pub(crate) lookups: Vec<LookupP>,
     pub(crate) edges: Vec<EdgeP>,
+    /// What an edge needs more seldom, by edge.
+    pub(crate) policies: Vec<PolicyP>,
     pub(crate) tables: Vec<QuantileTable>,
     /// Exponential with mean 2^32 ns: scaled into gaps between arrivals.
     pub(crate) unit_exponential: QuantileTable,
-    /// Distinct per-try timeouts in nanoseconds: one lane each.
-    pub(crate) timeouts: Vec<u64>,
-    /// Replicas of all services.
+    /// Lanes of the event queue.
+    pub(crate) lanes: u32,
+    /// Replicas of all services, those included that only autoscaling starts.
     pub(crate) replicas: u32,
-    /// Places that hold an edge's budget and breaker, one per calling replica.
+    /// Places that hold an edge's budget, breaker and limits, one per calling replica.
     pub(crate) client_states: u32,
 }
 
@@ -68,16 +72,40 @@ pub(crate) struct EntryP {
     pub(crate) site: u32,
     /// The call that a user request makes.
     pub(crate) call: u32,
-    /// Mean gap between arrivals at load 1, in 2^-16 ns.
+    /// Mean gap between arrivals at load 1 and factor 1, in 2^-16 ns.
     pub(crate) gap_q16: u128,
     /// Fires at all.
     pub(crate) active: bool,
+    /// How the rate changes; `None`: it does not.
+    pub(crate) shape: Option<ShapeP>,
+    /// A fixed number of users instead.
+    pub(crate) closed: Option<ClosedP>,
+}
+
+/// A rate over time: the product of a curve of steps and of regular bursts.
+#[derive(Debug)]
+pub(crate) struct ShapeP {
+    /// (from, factor in 2^-16), the first from 0.
+    pub(crate) steps: Vec<(u64, u64)>,
+    /// 0: the curve does not begin again.
+    pub(crate) repeat: u64,
+    /// (every, lasting, factor in 2^-16); every = 0: no bursts.
+    pub(crate) bursts: (u64, u64, u64),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClosedP {
+    pub(crate) users: u32,
+    pub(crate) think: u32,
 }
 
 #[derive(Debug)]
 pub(crate) struct ServiceP {
     pub(crate) node: u32,
+    /// Replicas at the start.
     pub(crate) replicas: u32,
+    /// Replicas that there can be: more than `replicas` only with autoscaling.
+    pub(crate) most_replicas: u32,
     /// Index of its first replica among all.
     pub(crate) replica_base: u32,
     /// `u32::MAX` = unlimited.
@@ -88,7 +116,53 @@ pub(crate) struct ServiceP {
     pub(crate) blocking: bool,
     pub(crate) balance: Balance,
     pub(crate) cancel: bool,
+    pub(crate) shed_expired: bool,
+    pub(crate) codel: Option<CoDelP>,
+    pub(crate) adaptive: Option<AdaptiveP>,
+    pub(crate) contention: Option<ContentionP>,
+    pub(crate) autoscale: Option<AutoscaleP>,
+    /// (lasting, factor in 2^-16).
+    pub(crate) warm_up: Option<(u64, u64)>,
+    /// (down after, up after).
+    pub(crate) health_check: Option<(u64, u64)>,
     pub(crate) cache: Option<CacheP>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CoDelP {
+    pub(crate) target: u64,
+    pub(crate) interval: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AdaptiveP {
+    pub(crate) law: AdaptiveLawP,
+    pub(crate) initial: u32,
+    pub(crate) min: u32,
+    pub(crate) max: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum AdaptiveLawP {
+    Aimd { latency: u64, backoff_q16: u64 },
+    Gradient { tolerance_q16: u64 },
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ContentionP {
+    InProgress { add: u64 },
+    /// `above`: arrivals in a second.
+    ArrivalRate { above: u32, factor_q16: u64 },
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AutoscaleP {
+    pub(crate) target_q16: u64,
+    pub(crate) min: u32,
+    pub(crate) max: u32,
+    pub(crate) every: u64,
+    pub(crate) start_up: u64,
+    pub(crate) down_after: u64,
 }
 
 #[derive(Debug)]
@@ -97,14 +171,14 @@ pub(crate) struct CacheP {
     pub(crate) keys: u32,
     /// `popularity[k]`: 2^64 times the share of requests for keys of rank 0..=k.
     pub(crate) popularity: Vec<u64>,
+    /// `FAR_NS`: for ever.
+    pub(crate) ttl: u64,
 }
 
 #[derive(Debug)]
 pub(crate) struct OpP {
-    pub(crate) service: u32,
     pub(crate) first_path: u32,
     pub(crate) paths: u32,
-    pub(crate) error: Chance,
 }
 
 #[derive(Debug)]
@@ -116,34 +190,43 @@ pub(crate) struct PathP {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum StepP {
-    /// Own work. `last`: no more follows, so the operation's own error strikes at its end.
-    Work { table: u32, last: bool },
+    /// Own work. `error`: the operation's own error rate if no more work follows, for it strikes at the end of the last.
+    Work { table: u32, error: Chance },
     /// One call, waited for or not.
     Call(u32),
     /// Cache-aside.
     Lookup(u32),
     /// `count` branches that follow as `Call` or `Lookup` steps.
     Fork { count: u16, wait: Wait },
-    /// The answer. `error`: no work came before, so the own error strikes here.
-    End { error: bool },
+    /// The answer. `error`: the own error rate if no work came before.
+    End { error: Chance },
 }
 
+/// A call site.
 #[derive(Debug)]
 pub(crate) struct SiteP {
     pub(crate) site: u32,
     pub(crate) edge: u32,
     pub(crate) target: TargetP,
+    /// The called service, or topic.
+    pub(crate) callee: u32,
+    /// The first step there, if the operation has just one path; else `NONE`.
+    pub(crate) first_step: u32,
+    /// The replica that every try goes to, if there is never another; else `NONE`.
+    pub(crate) replica: u32,
+    pub(crate) fallback: u32,
+    pub(crate) wait: bool,
+    /// Made just once, whatever is drawn.
+    pub(crate) once: bool,
+    pub(crate) on_failure: Chance,
     /// (count, 2^64 x share up to here).
     pub(crate) times: Vec<(u16, u64)>,
-    pub(crate) on_failure: Chance,
-    pub(crate) wait: bool,
-    pub(crate) fallback: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TargetP {
     Op(u32),
-    Topic(u32),
+    Topic,
 }
 
 #[derive(Debug)]
@@ -154,22 +237,37 @@ pub(crate) struct LookupP {
     pub(crate) fill: u32,
     /// The service that holds the contents.
     pub(crate) cache: u32,
+    pub(crate) single_flight: bool,
 }
 
+/// An edge: what every try over it needs.
 #[derive(Debug)]
 pub(crate) struct EdgeP {
-    pub(crate) name: EdgeName,
-    /// Not from an entry: counts for retry amplification.
-    pub(crate) inner: bool,
-    /// The called service or topic, as a node.
-    pub(crate) to_node: u32,
-    pub(crate) from_node: u32,
     pub(crate) latency: u64,
     /// 0 = none.
     pub(crate) timeout: u64,
-    /// Lane of the timeout.
-    pub(crate) lane: u32,
+    /// Lanes of the event queue.
+    pub(crate) timeout_lane: u32,
+    pub(crate) request_lane: u32,
+    pub(crate) reply_lane: u32,
+    /// The called service or topic, as a node.
+    pub(crate) to_node: u32,
+    pub(crate) from_node: u32,
     pub(crate) attempts: u32,
+    /// Place of the first calling replica's budget, breaker and limits.
+    pub(crate) state_base: u32,
+    /// Replicas of the caller; 1 for entries and topics.
+    pub(crate) callers: u32,
+    /// Not from an entry: counts for retry amplification.
+    pub(crate) inner: bool,
+    /// Has a budget, breaker, bulkhead, pool, hedging or deadline: look at its [`PolicyP`].
+    pub(crate) guarded: bool,
+}
+
+/// An edge's policies.
+#[derive(Debug)]
+pub(crate) struct PolicyP {
+    pub(crate) name: EdgeName,
     /// `waits[k]`: longest wait before the (k+2)th try.
     pub(crate) waits: Vec<u64>,
     pub(crate) max_wait: u64,
@@ -178,10 +276,20 @@ pub(crate) struct EdgeP {
     pub(crate) retry_on: u8,
     pub(crate) budget: Option<BudgetP>,
     pub(crate) breaker: Option<BreakerP>,
-    /// Place of the first calling replica's budget and breaker.
-    pub(crate) state_base: u32,
-    /// Replicas of the caller; 1 for entries and topics.
-    pub(crate) callers: u32,
+    /// `FAR_NS` = none.
+    pub(crate) deadline: u64,
+    pub(crate) propagates: bool,
+    pub(crate) hedge: Option<HedgeP>,
+    /// `u32::MAX` = no bound.
+    pub(crate) max_in_flight: u32,
+    /// (connections, places to wait).
+    pub(crate) pool: Option<(u32, u32)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HedgeP {
+    pub(crate) after: u64,
+    pub(crate) attempts: u16,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -195,12 +303,20 @@ pub(crate) struct BudgetP {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BreakerP {
-    pub(crate) window: u32,
-    pub(crate) min_calls: u32,
-    /// Failed share in 2^-16 from which on it opens.
-    pub(crate) threshold_q16: u64,
+    pub(crate) trips: TripsP,
     pub(crate) open: u64,
     pub(crate) probes: u32,
+}
+
+/// What opens a breaker.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum TripsP {
+    /// The failed share (2^-16) of the last tries, once so many are known.
+    Calls { window: u32, min_calls: u32, threshold_q16: u64 },
+    /// The same of the tries of the last `window` nanoseconds.
+    Time { window: u64, min_calls: u32, threshold_q16: u64 },
+    /// This many failures one after the other.
+    Consecutive(u32),
 }
 
 #[derive(Debug)]
@@ -209,7 +325,15 @@ pub(crate) struct TopicP {
     /// The delivery's call.
     pub(crate) delivery: u32,
     pub(crate) concurrency: u32,
+    /// 1 where the order is not promised: then one queue holds all.
+    pub(crate) partitions: u32,
+    pub(crate) per_key: bool,
+    /// As [`CacheP::popularity`], of message keys.
+    pub(crate) popularity: Vec<u64>,
     pub(crate) capacity: u32,
+    pub(crate) full: Full,
+    pub(crate) order_sensitive: bool,
+    pub(crate) idempotent: bool,
     pub(crate) redelivery_delay: u64,
     pub(crate) max_deliveries: u32,
     /// `NONE` = no time.
@@ -223,7 +347,7 @@ pub(crate) fn cause_bit(cause: Cause) -> u8 {
         Cause::Overload => 2,
         Cause::Timeout => 4,
         Cause::Connection => 8,
-        Cause::BreakerOpen => 0,
+        Cause::BreakerOpen | Cause::Bulkhead => 0,
     }
 }
 

@@ -1,22 +1,22 @@
-//! One run: a model, a scenario, a seed; what came of it in numbers.
+//! One run: a model, a scenario, a seed.
 //!
-//! You are here: `sim::run`. `simulate` gives a person the totals of a run; `sweep` makes thousands and judges them (`verdict`).
+//! You are here: `sim::run`. `simulate` runs from the start and prints totals (`result`); `sweep` lets runs go on from their fault-free twin
+//! (`twin`), and stop where they have become it again.
+//! Always true: a run that was forked or spliced has the digest, the number of events and the steps of the whole run.
 //! Not here: clocks. Members read none: whoever wants CPU seconds measures around [`Prepared::run`].
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use indexmap::IndexMap;
-use models::metrics::Histogram;
 use models::units::Nanos;
-use scenarios::record::{EdgeSeries, NodeSeries, Series};
 use scenarios::scenario::Scenario;
-use serde::Serialize;
 
 use crate::SimError;
-use crate::des::{BUCKET_NS, FaultPlan, NO_P99, Recorder, State};
-use crate::program::{NodeKind, Program};
+use crate::des::{BUCKET_NS, FaultPlan, Keep, NodeStep, Recorder, State, SystemStep};
+use crate::program::{Program, Tables};
+use crate::twin::Twin;
 
-/// Longest run: 100 hours. Events hold 146 years; the limit is one of memory, since a few dozen bytes are kept for every node and
+/// Longest run: 100 hours. Events hold 146 years; the limit is one of memory, since a judged run keeps a few dozen bytes for every node and
 /// 250 ms.
 pub const MAX_HORIZON: Nanos = Nanos::from_secs(360_000);
 /// Events after which a run ends early, unless told otherwise.
@@ -31,7 +31,7 @@ pub struct RunOptions {
     pub horizon: Nanos,
     /// What is left out of the statistics.
     pub warm_up: Nanos,
-    /// Whether to keep edges bucket by bucket.
+    /// Whether to keep everything over time; otherwise memory does not grow with the run's length.
     pub series: bool,
     /// Events after which the run ends early, marked as truncated.
     pub max_events: u64,
@@ -49,7 +49,7 @@ impl Default for RunOptions {
     }
 }
 
-/// A run that is ready to start.
+/// A run that is ready to start, or to go on.
 #[derive(Debug)]
 pub struct Prepared {
     program: Program,
@@ -66,91 +66,10 @@ pub struct Finished {
     pub(crate) events: u64,
     pub(crate) truncated: bool,
     pub(crate) options: RunOptions,
-}
-
-/// Calls over one edge, as their callers saw them: those that ended after the warm-up.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct CallStats {
-    /// Calls, all tries of one together.
-    pub requests: u64,
-    /// Tries.
-    pub attempts: u64,
-    /// Calls that failed for good.
-    pub errors: u64,
-    /// `errors / requests`; 0 without requests.
-    pub error_rate: f64,
-    /// Mean latency, first try to outcome, ms.
-    pub mean_ms: f64,
-    /// Median, ms.
-    pub p50_ms: f64,
-    /// 99th percentile, nearest rank, ms.
-    pub p99_ms: f64,
-    /// Failed tries by cause.
-    pub failed_attempts: FailedAttempts,
-}
-
-/// Failed tries by cause.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct FailedAttempts {
-    /// Answered with an error.
-    pub error: u64,
-    /// Refused because the queue was full.
-    pub overload: u64,
-    /// No answer in time.
-    pub timeout: u64,
-    /// Connection refused or reset.
-    pub connection: u64,
-    /// Refused by the circuit breaker.
-    pub breaker_open: u64,
-}
-
-/// One service after the warm-up.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct ServiceStats {
-    /// Requests that were answered, refused ones included.
-    pub requests: u64,
-    /// Of these failed.
-    pub errors: u64,
-    /// Time-mean of held workers / workers; 0 if unlimited.
-    pub utilisation: f64,
-    /// Mean wait of the requests that got a worker, ms.
-    pub mean_wait_ms: f64,
-    /// Time-mean of the requests present, all replicas.
-    pub mean_in_system: f64,
-    /// Deepest queue of one replica, the warm-up included.
-    pub queue_peak: u32,
-    /// Requests worked on to their end although their callers had given up.
-    pub wasted: u64,
-    /// Median time from arrival to answer, ms.
-    pub p50_ms: f64,
-    /// 99th percentile of the same, ms.
-    pub p99_ms: f64,
-}
-
-/// The totals of a run.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct RunResult {
-    /// Fingerprint of everything that happened, 16 hex digits.
-    pub digest: String,
-    /// User requests that arrived.
-    pub requests: u64,
-    /// Events handled.
-    pub events: u64,
-    /// CPU time of the event loop alone; the caller measures it.
-    pub cpu_seconds: f64,
-    /// True if the budget of events ended the run early.
-    pub truncated: bool,
-    /// By entry: the users' calls.
-    pub entries: IndexMap<String, CallStats>,
-    /// By edge `a->b`, the entries' own included.
-    pub boundaries: IndexMap<String, CallStats>,
-    /// By service.
-    pub services: IndexMap<String, ServiceStats>,
-    /// By topic: messages, from publish to acknowledgement.
-    pub topics: IndexMap<String, ServiceStats>,
-    /// Everything over time, if wanted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub series: Option<Series>,
+    /// Whose steps it has where it has none of its own: before its fork, and after its seam.
+    twin: Option<Arc<Twin>>,
+    /// Since when it is its twin again, in seconds.
+    pub(crate) coalesced_at_s: Option<u64>,
 }
 
 /// Checks a run's length against what its clock and memory can hold.
@@ -170,20 +89,21 @@ impl Prepared {
     pub fn new(program: &Program, scenario: &Scenario, options: &RunOptions) -> Result<Prepared, SimError> {
         check_horizon(options.horizon)?;
         let plan = FaultPlan::new(program, scenario)?;
-        let mut prepared = Prepared::fault_free(program, scenario.load(), options);
-        prepared.state.recorder.watch_details();
+        let keep = if options.series { Keep::Series } else { Keep::Totals };
+        let mut prepared = Prepared::fault_free(program, scenario.load(), options, keep);
+        prepared.state.recorder.watch_edges(&program.0);
         prepared.state.arm(&plan);
         Ok(prepared)
     }
 
-    /// A run without faults at some load.
-    pub(crate) fn fault_free(program: &Program, load: f64, options: &RunOptions) -> Prepared {
+    /// A run without faults at some load, at time 0.
+    pub(crate) fn fault_free(program: &Program, load: f64, options: &RunOptions, keep: Keep) -> Prepared {
         let mut state = State::new(&program.0, load, options.seed);
-        state.recorder.configure(options.warm_up.as_nanos(), options.series);
+        state.recorder.keep(&program.0, keep, options.warm_up.as_nanos());
         Prepared { program: program.clone(), state, options: options.clone() }
     }
 
-    /// The same run as it stands at `at`, from where scenarios with later faults can go on. `None` if the budget ended it before.
+    /// Runs on to `at`; true if the budget of events ended the run before.
     pub(crate) fn run_to(&mut self, at: Nanos) -> bool {
         let p = &*self.program.0;
         let warm_up = self.options.warm_up.as_nanos();
@@ -196,16 +116,34 @@ impl Prepared {
         self.state.run_until(p, at.as_nanos(), self.options.max_events)
     }
 
-    /// A copy of the run as it stands, with a scenario's faults ahead of it.
+    /// The run as it stands, for scenarios to go on from: what was recorded so far stays behind.
+    pub(crate) fn snapshot(&mut self) -> Prepared {
+        let recorder = std::mem::take(&mut self.state.recorder);
+        let mut state = self.state.clone();
+        state.recorder = recorder.fork();
+        self.state.recorder = recorder;
+        Prepared { program: self.program.clone(), state, options: self.options.clone() }
+    }
+
+    /// A copy of a snapshot, with a scenario's faults ahead of it.
     pub(crate) fn fork(&self, plan: &Arc<FaultPlan>) -> Prepared {
         let mut state = self.state.clone();
         state.arm(plan);
         Prepared { program: self.program.clone(), state, options: self.options.clone() }
     }
 
-    /// A copy of the run as it stands.
-    pub(crate) fn copy(&self) -> Prepared {
-        Prepared { program: self.program.clone(), state: self.state.clone(), options: self.options.clone() }
+    /// The same run with a scenario's faults ahead of it.
+    pub(crate) fn with(mut self, plan: &Arc<FaultPlan>) -> Prepared {
+        self.state.arm(plan);
+        self
+    }
+
+    pub(crate) fn state(&self) -> &State {
+        &self.state
+    }
+
+    pub(crate) fn tables(&self) -> &Tables {
+        &self.program.0
     }
 
     pub(crate) fn recorder_mut(&mut self) -> &mut Recorder {
@@ -213,11 +151,44 @@ impl Prepared {
     }
 
     /// Runs to the horizon.
-    pub fn run(mut self) -> Finished {
+    pub fn run(self) -> Finished {
+        self.run_beside(None, None)
+    }
+
+    /// Runs to the horizon. `twin`: whose steps it has before its fork. `calm`: when its last fault is over; from then on it may turn
+    /// out to have become its twin, and is not simulated any further.
+    pub(crate) fn run_beside(mut self, twin: Option<&Arc<Twin>>, calm: Option<u64>) -> Finished {
+        if let (Some(twin), Some(calm)) = (twin, calm) {
+            for point in twin.points.after(calm) {
+                if self.run_to(Nanos::from_nanos(point.at)) {
+                    return self.finish(true, Some(twin));
+                }
+                let rest = twin.finished.events - point.events;
+                // (Were the budget to end it before the horizon, it would not end as its twin does.)
+                if self.state.events + rest < self.options.max_events
+                    && self.state.has_words(&self.program.0, twin.points.words(point))
+                {
+                    self.state.events += rest;
+                    self.state.digest = self.state.digest.wrapping_add(twin.finished.digest.wrapping_sub(point.digest));
+                    let open: Vec<u32> = self.state.open_user_requests().map(|(number, _)| number).collect();
+                    let step = |bucket: usize, node: usize| twin.nodes[node].column.steps[bucket];
+                    let buckets = twin.finished.recorder.closed();
+                    self.state.recorder.splice(&twin.finished.recorder, buckets, step, open.into_iter());
+                    return Finished { coalesced_at_s: Some(point.at / 1_000_000_000), ..self.finish(false, Some(twin)) };
+                }
+            }
+        }
         let truncated = self.run_to(self.options.horizon);
+        for (number, began) in self.state.open_user_requests().collect::<Vec<_>>() {
+            let lasted = self.state.now - began;
+            self.state.recorder.user_unfinished(number, lasted);
+        }
+        self.finish(truncated, twin)
+    }
+
+    fn finish(mut self, truncated: bool, twin: Option<&Arc<Twin>>) -> Finished {
         let now = self.state.now;
-        self.state.recorder.settle(now);
-        self.state.note_unfinished();
+        self.state.recorder.end(now);
         Finished {
             program: self.program,
             digest: self.state.digest,
@@ -225,6 +196,8 @@ impl Prepared {
             recorder: self.state.recorder,
             truncated,
             options: self.options,
+            twin: twin.cloned(),
+            coalesced_at_s: None,
         }
     }
 }
@@ -235,107 +208,45 @@ impl Finished {
         format!("{:016x}", self.digest)
     }
 
-    /// The totals of the run.
-    pub fn result(&self) -> RunResult {
-        let p = &*self.program.0;
-        let r = &self.recorder;
-        let seconds = (self.options.horizon.as_secs_f64() - self.options.warm_up.as_secs_f64()).max(1e-9);
-        let boundaries: IndexMap<String, CallStats> =
-            p.edges.iter().enumerate().map(|(e, edge)| (edge.name.to_string(), self.calls(e))).collect();
-        let entries = p.entries.iter().enumerate().map(|(i, entry)| {
-            let edge = p.sites[entry.call as usize].edge as usize;
-            (p.nodes[i].name.clone(), self.calls(edge))
-        });
-        let node = |n: usize| {
-            let (latencies, errors, ended) = r.node_totals(n);
-            ServiceStats {
-                requests: ended,
-                errors,
-                p50_ms: latencies.quantile_ms(500),
-                p99_ms: latencies.quantile_ms(990),
-                queue_peak: (0..r.system.len()).map(|b| r.step(b, n).queue).max().unwrap_or(0),
-                ..ServiceStats::default()
-            }
+    /// Buckets that it lasted.
+    pub(crate) fn buckets(&self) -> usize {
+        self.recorder.closed()
+    }
+
+    /// A node's steps in these buckets, its twin's where they are the same.
+    pub(crate) fn read_steps(&self, node: usize, buckets: Range<usize>, out: &mut Vec<NodeStep>) {
+        let (before, own, after) = self.parts(buckets);
+        let shared = |buckets: Range<usize>| match &self.twin {
+            Some(twin) => &twin.nodes[node].column.steps[buckets],
+            None => &[],
         };
-        let services = p.services.iter().enumerate().map(|(s, service)| {
-            let totals = r.service_since_warm_up(s);
-            let workers = f64::from(service.workers) * f64::from(service.replicas);
-            let stats = ServiceStats {
-                utilisation: if service.workers == u32::MAX { 0.0 } else { totals.busy as f64 / 1e9 / seconds / workers },
-                mean_wait_ms: totals.waits_ns as f64 / 1e6 / (totals.started.max(1)) as f64,
-                mean_in_system: totals.present as f64 / 1e9 / seconds,
-                wasted: totals.wasted,
-                ..node(service.node as usize)
-            };
-            (p.nodes[service.node as usize].name.clone(), stats)
-        });
-        RunResult {
-            digest: self.digest(),
-            requests: (r.users.len() + r.surged.len()) as u64,
-            events: self.events,
-            cpu_seconds: 0.0,
-            truncated: self.truncated,
-            entries: entries.collect(),
-            boundaries,
-            services: services.collect(),
-            topics: p.topics.iter().map(|t| (p.nodes[t.node as usize].name.clone(), node(t.node as usize))).collect(),
-            series: self.options.series.then(|| self.series()),
-        }
+        out.extend_from_slice(shared(before));
+        out.extend(own.map(|bucket| self.recorder.step(bucket, node)));
+        out.extend_from_slice(shared(after));
     }
 
-    fn calls(&self, edge: usize) -> CallStats {
-        let Some(totals) = self.recorder.totals.get(edge) else { return CallStats::default() };
-        let requests = totals.requests.max(1) as f64;
-        let quantile = |latencies: &Histogram, per_mille| latencies.quantile_ms(per_mille);
-        let [error, overload, timeout, connection, breaker_open] = totals.causes;
-        CallStats {
-            requests: totals.requests,
-            attempts: totals.attempts,
-            errors: totals.errors,
-            error_rate: totals.errors as f64 / requests,
-            mean_ms: totals.sum_ns as f64 / 1e6 / requests,
-            p50_ms: quantile(&totals.latencies, 500),
-            p99_ms: quantile(&totals.latencies, 990),
-            failed_attempts: FailedAttempts { error, overload, timeout, connection, breaker_open },
-        }
+    /// The whole system in these buckets.
+    pub(crate) fn system(&self, buckets: Range<usize>) -> Vec<SystemStep> {
+        let (before, own, after) = self.parts(buckets);
+        let shared = |buckets: Range<usize>| match &self.twin {
+            Some(twin) => &twin.finished.recorder.system()[buckets],
+            None => &[],
+        };
+        let base = self.recorder.own_buckets().start;
+        [shared(before), &self.recorder.system()[own.start - base..own.end - base], shared(after)].concat()
     }
 
-    /// Everything over time; edges only if the run kept them. p50 and p99 are of the second that ends with each bucket.
-    pub fn series(&self) -> Series {
-        let p = &*self.program.0;
-        let r = &self.recorder;
-        let buckets = r.system.len();
-        let ms =
-            |bucket: u16| if bucket == NO_P99 { 0.0 } else { (models::metrics::bucket_middle_ns(bucket) as f64 / 1e6) as f32 };
-        let nodes = p.nodes.iter().enumerate().map(|(n, node)| {
-            let steps = || (0..buckets).map(move |b| r.step(b, n));
-            let kind = match node.kind {
-                NodeKind::Entry => "entry",
-                NodeKind::Service => "service",
-                NodeKind::Topic => "topic",
-            };
-            let series = NodeSeries {
-                kind: kind.to_owned(),
-                ended: steps().map(|s| s.ended).collect(),
-                errors: steps().map(|s| s.errors).collect(),
-                p50_ms: steps().map(|s| ms(s.p50)).collect(),
-                p99_ms: steps().map(|s| ms(s.p99)).collect(),
-                queue: steps().map(|s| s.queue).collect(),
-                in_flight: steps().map(|s| s.in_flight).collect(),
-            };
-            (node.name.clone(), series)
-        });
-        let edges = r.edge_count();
-        let kept = r.edges.len() / edges.max(1);
-        let edge_series = p.edges.iter().enumerate().filter(|_| kept > 0).map(|(e, edge)| {
-            let steps = || (0..kept).map(move |b| &r.edges[b * edges + e]);
-            let series = EdgeSeries {
-                attempts: steps().map(|s| s.attempts).collect(),
-                retries: steps().map(|s| s.retries).collect(),
-                failures: steps().map(|s| s.failures).collect(),
-            };
-            (edge.name.to_string(), series)
-        });
-        Series { dt_ms: BUCKET_NS / 1_000_000, nodes: nodes.collect(), edges: edge_series.collect() }
+    /// Parts a range of buckets into those before its own, its own, and those after.
+    fn parts(&self, buckets: Range<usize>) -> (Range<usize>, Range<usize>, Range<usize>) {
+        let own = self.recorder.own_buckets();
+        let clamp = |bucket: usize| bucket.clamp(buckets.start, buckets.end.max(buckets.start));
+        let (first, last) = (clamp(own.start), clamp(own.end));
+        let own = if first < last { first..last } else { own.start..own.start };
+        (buckets.start..first, own, last..clamp(buckets.end))
     }
+}
+
+/// The bucket that begins at a time, or the first one after it.
+pub(crate) fn bucket_from(ns: u64) -> usize {
+    ns.div_ceil(BUCKET_NS) as usize
 }

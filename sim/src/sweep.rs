@@ -2,28 +2,32 @@
 //!
 //! You are here: `sim::sweep`. The command line calls [`sweep`]; records leave in job order through a sink, so memory does not grow
 //! with the number of runs, and the files made of them are the same on any number of threads.
-//! A job is (seed, scenario), seeds outermost: scenarios of one seed share their twin, and go on from copies of it taken where
-//! their first fault begins, so that the time before is simulated once.
+//! A job is (seed, scenario), seeds outermost: scenarios of one seed share their twins (one for each load), go on from copies of them taken
+//! where their first fault begins, and end where they have become them again.
+//! Always true: a few seeds are under way at once, so that threads which wait for one seed's twin work on another's jobs; their
+//! twins go when their last job is done.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::ControlFlow;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, OnceLock};
 
 use models::units::Nanos;
-use rayon::prelude::*;
+use rayon::ScopeFifo;
 use scenarios::record::{RunRecord, Series};
 use scenarios::scenario::Scenario;
 use scenarios::token::{Engine, Token, scenario_hash};
 
 use crate::SimError;
-use crate::des::{BUCKET_NS, FaultPlan};
+use crate::des::{BUCKET_NS, FaultPlan, Keep};
 use crate::program::Program;
-use crate::run::{Finished, Prepared, RunOptions, check_horizon};
+use crate::run::{Prepared, RunOptions, check_horizon};
+use crate::twin::{Twin, Wanted};
 use crate::verdict::{Case, judge, window_of};
 
-/// Jobs that are given out together: enough to keep all threads busy to the last.
-const BATCH: usize = 256;
+/// A live experiment's latencies are taken up to this long after its clearing.
+const IMPACT_NS: u64 = 5_000_000_000;
 
 /// How to sweep.
 #[derive(Clone, Debug)]
@@ -40,6 +44,20 @@ pub struct SweepOptions {
     pub max_events: u64,
     /// For tokens: `scenarios::token::model_hash` of the model.
     pub model_hash: [u8; 4],
+    /// What need not be simulated.
+    pub shortcuts: Shortcuts,
+}
+
+/// What a sweep need not simulate, because a twin has done it. Records do not depend on it, but for `coalesced_at_s`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shortcuts {
+    /// What comes before a run's first fault, and what comes after it has become its twin again.
+    #[default]
+    All,
+    /// What comes before its first fault.
+    ForkOnly,
+    /// Nothing: every run from its start to its end. For tests and benches.
+    None,
 }
 
 /// How far a sweep has come.
@@ -56,7 +74,7 @@ pub struct Progress {
 pub struct SweepNotes {
     /// Runs made now.
     pub runs: usize,
-    /// Events handled in them, those of twins not included.
+    /// Events of them, those that were spared included, those of twins not.
     pub events: u64,
     /// True if `stop` or the sink ended it before all runs were made.
     pub stopped: bool,
@@ -83,50 +101,51 @@ pub fn sweep(
         .build()
         .map_err(|error| SimError::Threads(error.to_string()))?;
     let total = scenarios.len() * options.seeds.len();
-    let finished = std::sync::atomic::AtomicUsize::new(done.len().min(total));
-    let mut notes = SweepNotes::default();
-    let seeds_a_batch = BATCH.div_ceil(scenarios.len().max(1)).clamp(1, 16);
-    for seeds in options.seeds.chunks(seeds_a_batch) {
-        let jobs: Vec<(u64, usize)> = (seeds.iter())
-            .flat_map(|&seed| (0..scenarios.len()).map(move |i| (seed, i)))
-            .filter(|&(seed, i)| !done.contains(&(i, seed)))
-            .collect();
-        let wanted: BTreeSet<u64> = jobs.iter().map(|&(seed, _)| seed).collect();
-        let wanted: Vec<u64> = wanted.into_iter().collect();
-        let records: Vec<Option<RunRecord>> = pool.install(|| {
-            let twins: BTreeMap<u64, Twins> = wanted
-                .par_iter()
-                .map(|&seed| (seed, Twins::new(program, scenarios, &plans, &run_options(options, seed), stop)))
-                .collect();
-            jobs.par_iter()
-                .map(|&(seed, i)| {
-                    if stop.load(Ordering::Relaxed) {
-                        return None;
-                    }
-                    let record = twins[&seed].judge(scenarios, &plans, i, options.model_hash)?;
-                    let done = finished.fetch_add(1, Ordering::Relaxed) + 1;
-                    progress(Progress { done, total });
-                    Some(record)
-                })
-                .collect()
-        });
-        for record in records {
-            let Some(record) = record else {
-                notes.stopped = true;
-                continue;
-            };
-            notes.runs += 1;
-            notes.events += record.events;
-            if sink(record).is_break() {
-                notes.stopped = true;
-                return Ok(notes);
+    let all = Work {
+        program,
+        scenarios,
+        plans: &plans,
+        options,
+        threads: pool.current_num_threads(),
+        stop,
+        ended: AtomicBool::new(false),
+        progress,
+        finished: AtomicUsize::new(done.len().min(total)),
+        total,
+    };
+    let mut seeds = options.seeds.iter().filter_map(|&seed| {
+        let jobs: Vec<usize> = (0..scenarios.len()).filter(|&i| !done.contains(&(i, seed))).collect();
+        (!jobs.is_empty()).then_some((seed, jobs))
+    });
+    Ok(pool.in_place_scope_fifo(|scope| {
+        let mut notes = SweepNotes::default();
+        let mut under_way: VecDeque<Pending> = VecDeque::new();
+        loop {
+            while under_way.len() <= all.threads
+                && let Some((seed, jobs)) = seeds.next()
+            {
+                under_way.push_back(start(scope, &all, seed, jobs));
+            }
+            let Some(mut first) = under_way.pop_front() else { return notes };
+            for record in first.records() {
+                let Some(record) = record else {
+                    notes.stopped = true;
+                    continue;
+                };
+                notes.runs += 1;
+                notes.events += record.events;
+                if sink(record).is_break() {
+                    notes.stopped = true;
+                    all.ended.store(true, Ordering::Relaxed);
+                    return notes;
+                }
+            }
+            if notes.stopped {
+                all.ended.store(true, Ordering::Relaxed);
+                return notes;
             }
         }
-        if notes.stopped {
-            return Ok(notes);
-        }
-    }
-    Ok(notes)
+    }))
 }
 
 /// The series of one scenario's run and of its twin, for plots.
@@ -136,74 +155,161 @@ pub fn sweep(
 pub fn series(program: &Program, scenario: &Scenario, options: &RunOptions) -> Result<(Series, Series), SimError> {
     let options = RunOptions { series: true, ..options.clone() };
     let run = Prepared::new(program, scenario, &options)?.run();
-    let twin = Prepared::fault_free(program, scenario.load(), &options).run();
+    let twin = Prepared::fault_free(program, scenario.load(), &options, Keep::Series).run();
     Ok((run.series(), twin.series()))
 }
 
-fn run_options(options: &SweepOptions, seed: u64) -> RunOptions {
-    RunOptions { seed, horizon: options.horizon, warm_up: options.warm_up, series: false, max_events: options.max_events }
+/// What all jobs of a sweep share.
+struct Work<'a> {
+    program: &'a Program,
+    scenarios: &'a [Scenario],
+    plans: &'a [Arc<FaultPlan>],
+    options: &'a SweepOptions,
+    threads: usize,
+    stop: &'a AtomicBool,
+    /// The sink wants no more.
+    ended: AtomicBool,
+    progress: &'a (dyn Fn(Progress) + Sync),
+    finished: AtomicUsize,
+    total: usize,
 }
 
-/// The fault-free runs of one seed: by load, with copies from where faults begin.
-struct Twins {
-    /// By the load's bits.
-    by_load: BTreeMap<u64, Twin>,
+impl Work<'_> {
+    fn is_over(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) || self.ended.load(Ordering::Relaxed)
+    }
 }
 
-struct Twin {
-    finished: Finished,
-    /// By the first fault's start, in nanoseconds.
-    forks: BTreeMap<u64, Prepared>,
+/// The jobs of one seed, while threads take them one after the other.
+struct OfSeed {
+    options: RunOptions,
+    /// Scenarios, by index.
+    jobs: Vec<usize>,
+    next: AtomicUsize,
+    /// By the load's bits. The baseline (load 1) is always among them.
+    twins: BTreeMap<u64, OnceLock<Arc<Twin>>>,
+    /// Twins that are still to be made.
+    missing: AtomicUsize,
+    results: Sender<(usize, Option<RunRecord>)>,
 }
 
-impl Twins {
-    fn new(
-        program: &Program,
-        scenarios: &[Scenario],
-        plans: &[Arc<FaultPlan>],
-        options: &RunOptions,
-        stop: &AtomicBool,
-    ) -> Twins {
-        let mut starts: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::from([(1f64.to_bits(), BTreeSet::new())]);
-        for (scenario, plan) in scenarios.iter().zip(plans) {
-            let start = plan.start.map_or(0, |t| t.as_nanos());
-            starts.entry(scenario.load().to_bits()).or_default().insert(start);
-        }
-        let twin = |(load, starts): (u64, BTreeSet<u64>)| {
-            let mut run = Prepared::fault_free(program, f64::from_bits(load), options);
-            let mut forks = BTreeMap::new();
-            for start in starts {
-                let earlier = start <= options.horizon.as_nanos() && !stop.load(Ordering::Relaxed);
-                if earlier && !run.run_to(Nanos::from_nanos(start)) {
-                    forks.insert(start, run.copy());
+/// The records of one seed, as they come in.
+struct Pending {
+    jobs: usize,
+    results: Receiver<(usize, Option<RunRecord>)>,
+}
+
+impl Pending {
+    /// In job order, each as soon as it is there; `None` for a job that was not done.
+    fn records(&mut self) -> impl Iterator<Item = Option<RunRecord>> {
+        let mut early = BTreeMap::new();
+        (0..self.jobs).map(move |job| {
+            loop {
+                if let Some(record) = early.remove(&job) {
+                    return record;
+                }
+                // (Should a thread panic, its sender goes, and the scope passes the panic on.)
+                let Ok((job, record)) = self.results.recv() else { return None };
+                early.insert(job, record);
+            }
+        })
+    }
+}
+
+/// Lets threads make a seed's twins, and then do its jobs.
+fn start<'s, 'a: 's>(scope: &ScopeFifo<'s>, all: &'s Work<'a>, seed: u64, jobs: Vec<usize>) -> Pending {
+    let SweepOptions { horizon, warm_up, max_events, .. } = *all.options;
+    let options = RunOptions { seed, horizon, warm_up, series: false, max_events };
+    let mut loads: BTreeMap<u64, Vec<usize>> = BTreeMap::from([(1f64.to_bits(), Vec::new())]);
+    for &i in &jobs {
+        loads.entry(all.scenarios[i].load().to_bits()).or_default().push(i);
+    }
+    let (results, receiver) = channel();
+    let pending = Pending { jobs: jobs.len(), results: receiver };
+    let of_seed = Arc::new(OfSeed {
+        options,
+        jobs,
+        next: AtomicUsize::new(0),
+        twins: loads.keys().map(|&load| (load, OnceLock::new())).collect(),
+        missing: AtomicUsize::new(loads.len()),
+        results,
+    });
+    for (load, of_load) in loads {
+        let of_seed = Arc::clone(&of_seed);
+        scope.spawn_fifo(move |scope| {
+            if !all.is_over() {
+                let twin = Twin::new(all.program, f64::from_bits(load), &of_seed.options, &wanted(all, &of_load));
+                let _ = of_seed.twins[&load].set(Arc::new(twin));
+            }
+            if of_seed.missing.fetch_sub(1, Ordering::AcqRel) == 1 {
+                for _ in 0..all.threads.min(of_seed.jobs.len()) {
+                    let of_seed = Arc::clone(&of_seed);
+                    scope.spawn_fifo(move |_| of_seed.work(all));
                 }
             }
-            (load, Twin { finished: run.run(), forks })
-        };
-        Twins { by_load: starts.into_iter().map(twin).collect() }
+        });
+    }
+    pending
+}
+
+/// What these scenarios want of their twin.
+fn wanted(all: &Work, scenarios: &[usize]) -> Wanted {
+    let plans = || scenarios.iter().map(|&i| &all.plans[i]);
+    match all.options.shortcuts {
+        Shortcuts::None => Wanted::default(),
+        shortcuts => Wanted {
+            starts: plans().map(|plan| plan.start.map_or(0, |t| t.as_nanos())).collect(),
+            calm_from: plans().map(|plan| calm(plan, all.options)).min().filter(|_| shortcuts == Shortcuts::All),
+        },
+    }
+}
+
+/// When a plan's last fault is over, in nanoseconds; without faults, when the warm-up is.
+fn calm(plan: &FaultPlan, options: &SweepOptions) -> u64 {
+    plan.clear.map_or(options.warm_up.as_nanos(), |t| t.as_nanos())
+}
+
+impl OfSeed {
+    /// Does jobs until there are no more.
+    fn work(&self, all: &Work) {
+        loop {
+            let job = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(&scenario) = self.jobs.get(job) else { return };
+            let record = if all.is_over() { None } else { self.judge(all, scenario) };
+            if record.is_some() {
+                let done = all.finished.fetch_add(1, Ordering::Relaxed) + 1;
+                (all.progress)(Progress { done, total: all.total });
+            }
+            // (Nobody listens any more once the sink has ended the sweep.)
+            let _ = self.results.send((job, record));
+        }
     }
 
-    /// Runs one scenario and judges it. `None` if the run could not be forked because a stop came in between.
-    fn judge(&self, scenarios: &[Scenario], plans: &[Arc<FaultPlan>], i: usize, model_hash: [u8; 4]) -> Option<RunRecord> {
-        let (scenario, plan) = (&scenarios[i], &plans[i]);
-        let twin = &self.by_load[&scenario.load().to_bits()];
-        let baseline = &self.by_load[&1f64.to_bits()];
-        let start = plan.start.map_or(0, |t| t.as_nanos());
-        let mut prepared = twin.forks.get(&start)?.fork(plan);
-        let options = &twin.finished.options;
-        let (from, clear) = window_of(plan, options);
-        let impact_end = clear + (5_000_000_000 / BUCKET_NS) as usize;
-        prepared.recorder_mut().watch_impact(from..impact_end);
-        let run = prepared.run();
-        let token = Token {
-            model: model_hash,
-            scenario: scenario_hash(scenario),
-            world: run.program.world(),
-            seed: options.seed,
-            engine: Engine::Kernel,
-            horizon: options.horizon,
+    /// Runs one scenario and judges it. `None` if a stop kept its twins from being made.
+    fn judge(&self, all: &Work, i: usize) -> Option<RunRecord> {
+        let (scenario, plan) = (&all.scenarios[i], &all.plans[i]);
+        let twin = self.twins[&scenario.load().to_bits()].get()?;
+        let baseline = self.twins[&1f64.to_bits()].get()?;
+        let shortcuts = all.options.shortcuts;
+        let mut run = match shortcuts {
+            Shortcuts::None => Prepared::fault_free(all.program, scenario.load(), &self.options, Keep::Judged).with(plan),
+            Shortcuts::ForkOnly | Shortcuts::All => twin.fork(plan),
         };
-        let case = Case { run: &run, twin: &twin.finished, baseline: &baseline.finished, plan, scenario };
-        Some(judge(&case, token.to_string()))
+        let (start, clear) = window_of(plan, &self.options);
+        run.recorder_mut().judge_from(start, clear + (IMPACT_NS / BUCKET_NS) as usize, &twin.wide);
+        let run = match shortcuts {
+            Shortcuts::None => run.run(),
+            Shortcuts::ForkOnly => run.run_beside(Some(twin), None),
+            Shortcuts::All => run.run_beside(Some(twin), Some(calm(plan, all.options))),
+        };
+        let token = Token {
+            model: all.options.model_hash,
+            scenario: scenario_hash(scenario),
+            world: all.program.world(),
+            seed: self.options.seed,
+            engine: Engine::Kernel,
+            horizon: self.options.horizon,
+        };
+        Some(judge(&Case { run: &run, twin, baseline, plan, scenario }, token.to_string()))
     }
 }

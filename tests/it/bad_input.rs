@@ -34,10 +34,10 @@ fn unknown_keys() {
         "workers: 1",
         "wrokers: 1",
         expect![[r#"
-        error: model.yaml:5: /services/s/wrokers
-          found:    unknown key wrokers
-          expected: one of replicas, workers, queue, discipline, mode, balance, cancel_on_disconnect, cache, operations, observed
-          help:     did you mean workers?"#]],
+            error: model.yaml:5: /services/s/wrokers
+              found:    unknown key wrokers
+              expected: one of replicas, workers, queue, discipline, mode, balance, cancel_on_disconnect, shed_expired, codel, adaptive_limit, contention, autoscale, warm_up, health_check, cache, operations, observed
+              help:     did you mean workers?"#]],
     );
     mm1(
         "exponential: 10ms",
@@ -269,23 +269,23 @@ fn all_mistakes_come_at_once() {
     model(
         text,
         expect![[r#"
-        error: model.yaml:2: /services/s/wrokers
-          found:    unknown key wrokers
-          expected: one of replicas, workers, queue, discipline, mode, balance, cancel_on_disconnect, cache, operations, observed
-          help:     did you mean workers?
-        error: model.yaml:2: /services/s/queue
-          found:    -3
-          expected: a whole number, or unbounded
-        error: model.yaml:2: /services/s/mode
-          found:    asink
-          expected: blocking or async
-          help:     did you mean async?
-        error: model.yaml:2: /services/s/operations/op/paths
-          found:    3
-          expected: a list
-        error: model.yaml:3: /edges/ab
-          found:    ab
-          expected: an edge: caller->callee"#]],
+            error: model.yaml:2: /services/s/wrokers
+              found:    unknown key wrokers
+              expected: one of replicas, workers, queue, discipline, mode, balance, cancel_on_disconnect, shed_expired, codel, adaptive_limit, contention, autoscale, warm_up, health_check, cache, operations, observed
+              help:     did you mean workers?
+            error: model.yaml:2: /services/s/queue
+              found:    -3
+              expected: a whole number, or unbounded
+            error: model.yaml:2: /services/s/mode
+              found:    asink
+              expected: blocking or async
+              help:     did you mean async?
+            error: model.yaml:2: /services/s/operations/op/paths
+              found:    3
+              expected: a list
+            error: model.yaml:3: /edges/ab
+              found:    ab
+              expected: an edge: caller->callee"#]],
     );
 }
 
@@ -358,10 +358,10 @@ fn overlays() {
     overlay(
         "version: 1\nedges: { a->b: { timout: 2s } }\n",
         expect![[r#"
-        error: known.yaml:2: /edges/a->b/timout
-          found:    unknown key timout
-          expected: one of latency, timeout, retry, breaker, observed
-          help:     did you mean timeout?"#]],
+            error: known.yaml:2: /edges/a->b/timout
+              found:    unknown key timout
+              expected: one of latency, timeout, deadline, propagate_deadline, retry, hedge, max_in_flight, pool, breaker, observed
+              help:     did you mean timeout?"#]],
     );
 }
 
@@ -470,10 +470,10 @@ topics: { mailq: { consumer: inventory, concurrency: 1 } }
     scenario(
         "{ kind: lateny, target: web, start: 1s, duration: 1s }",
         expect![[r#"
-        error: bad.yaml:5: /scenarios/0/faults/0/kind
-          found:    lateny
-          expected: latency or connection_drop or black_hole or retries or errors or slow or crash or workers_lost or surge or delay or reorder or consumer_stall
-          help:     did you mean latency?"#]],
+            error: bad.yaml:5: /scenarios/0/faults/0/kind
+              found:    lateny
+              expected: latency or connection_drop or black_hole or loss or bandwidth or timeout or retries or errors or slow or crash or pause or replicas_lost or workers_lost or queue_shrunk or leak or flush or hit_ratio_drop or surge or reload or delay or reorder or duplicate or message_loss or consumer_stall or slow_consumer or poison
+              help:     did you mean latency?"#]],
     );
     scenario(
         "{ kind: crash, target: web, start: 1s, duration: 1s, magnitude: { replicas: 2 } }",

@@ -6,7 +6,7 @@ use expect_test::expect;
 use models::format::{read_model, read_overlay, write_model};
 use models::learn::{LearnOptions, learn};
 use models::param::{Limit, Param, Source};
-use models::system::{EdgeName, Jitter, Mode, Model};
+use models::system::{Breaker, BreakerWindow, EdgeName, Jitter, Mode, Model, Trips};
 use models::trace::{ReadOptions, Reader};
 use models::units::Nanos;
 use scenarios::fault::FaultKind;
@@ -303,9 +303,13 @@ fn what_the_demos_operator_knows_fits_the_demo_and_loses_nothing_of_the_original
         match (&ours.breaker, &edge["breaker"]) {
             (None, serde_json::Value::Null) => {}
             (Some(ours), breaker) => {
-                assert_eq!((ours.window, ours.min_calls), (count(&breaker["window"]), count(&breaker["min_calls"])));
-                assert_eq!((Some(ours.threshold.value), ours.open), (breaker["threshold"].as_f64(), ms(&breaker["open_ms"])));
-                assert_eq!(ours.probes, count(&breaker["probes"]));
+                let trips = Trips::Share {
+                    window: BreakerWindow::Calls(count(&breaker["window"])),
+                    min_calls: count(&breaker["min_calls"]),
+                    threshold: Param::declared(breaker["threshold"].as_f64().expect("a share")),
+                };
+                let (open, probes) = (ms(&breaker["open_ms"]), count(&breaker["probes"]));
+                assert_eq!(*ours, Breaker { trips, open, probes });
             }
             other => panic!("breakers differ: {other:?}"),
         }

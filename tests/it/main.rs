@@ -3,7 +3,9 @@
 mod allocations;
 mod analytic;
 mod architecture;
+mod bad_faults;
 mod bad_input;
+mod bad_policies;
 mod cli;
 mod collapse;
 mod determinism;
@@ -29,3 +31,4 @@ mod support;
 mod topics;
 mod users;
 mod verdicts;
+mod vocabulary;

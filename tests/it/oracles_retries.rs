@@ -33,7 +33,7 @@ fn strategies_trade_success_for_load_as_in_brookers_table() {
             [("no retries", "{ attempts: 1 }", none), ("3 retries", "{ attempts: 4 }", three), ("adaptive", bucket, adaptive)]
         {
             let runs = runs(&clients(p, retry), 30, 0);
-            let share = |s: u64, figure: fn(&sim::run::CallStats) -> u64| {
+            let share = |s: u64, figure: fn(&sim::result::CallStats) -> u64| {
                 let entries = &runs.of(s).entries;
                 entries.values().map(figure).sum::<u64>() as f64 / entries.values().map(|e| e.requests).sum::<u64>() as f64
             };

@@ -52,7 +52,7 @@ fn numbers(result: &RunResult) -> impl PartialEq + std::fmt::Debug + use<> {
 fn random_systems_are_worth_the_trouble() {
     let mut runner = TestRunner::new(cases(0));
     let (mut felt, mut answered, mut busy) = (0, 0, 0);
-    let mut failed = sim::run::FailedAttempts::default();
+    let mut failed = sim::result::FailedAttempts::default();
     for seed in 0..100 {
         let (system, faults) = (system(), faults()).new_tree(&mut runner).expect("no filters").current();
         let m = written(&system, &PLAIN);
@@ -148,7 +148,7 @@ proptest! {
         let scenario = scenario(&system, &faults, &PLAIN);
         let [a, mut b] = [text, other].map(|text| run(&model(&Text::file(&[&text])), Some(&scenario), seed, 8, 2));
         let without = b.services.shift_remove("alone").expect("it is there");
-        prop_assert_eq!(without, sim::run::ServiceStats::default());
+        prop_assert_eq!(without, sim::result::ServiceStats::default());
         b.series.as_mut().expect("asked for").nodes.shift_remove("alone");
         prop_assert_eq!(numbers(&a), numbers(&b));
     }
@@ -172,7 +172,7 @@ proptest! {
         }
         for (name, a) in &short.services {
             let b = &long.services[name];
-            let counts = |s: &sim::run::ServiceStats| (s.requests, s.errors, s.queue_peak, s.wasted);
+            let counts = |s: &sim::result::ServiceStats| (s.requests, s.errors, s.queue_peak, s.wasted);
             prop_assert_eq!(counts(a), counts(b), "{}", name);
             prop_assert!(near(a.mean_wait_ms, b.mean_wait_ms), "{}: {} {}", name, a.mean_wait_ms, b.mean_wait_ms);
             prop_assert!((a.utilisation - b.utilisation).abs() < 1e-5 && (a.mean_in_system - b.mean_in_system).abs() < 1e-4);
@@ -262,7 +262,7 @@ services: {{ s: {{ workers: {workers}, operations: {{ op: {{ paths: [ {} ] }} }}
             prop_assert!(many.nodes["s"].queue[bucket] <= few.nodes["s"].queue[bucket], "bucket {}", bucket);
         }
         // All that have begun with fewer have begun with more, and waited no longer.
-        let waits = |r: &sim::run::ServiceStats| r.mean_wait_ms;
+        let waits = |r: &sim::result::ServiceStats| r.mean_wait_ms;
         if ended_few == ended_many {
             prop_assert!(waits(&more.services["s"]) <= waits(&fewer.services["s"]) + 1e-9);
         }

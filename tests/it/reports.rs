@@ -6,7 +6,7 @@ use models::dist::{Dist, Work};
 use models::system::{CallPath, EdgeName, Entry, Model, OpRef, Operation, Service, Step};
 use models::units::{Nanos, SimTime};
 use reports::{AnalyseInput, LiveOutcomes, Report, analyse};
-use scenarios::fault::{Fault, FaultKind, Target};
+use scenarios::fault::{Fault, FaultKind, Leg, Target};
 use scenarios::record::{Breach, LiveMeasures, Peak, RunRecord};
 use scenarios::scenario::Scenario;
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ fn model() -> Model {
     let mut service = Service::default();
     service.operations.insert("op".into(), Operation { paths: vec![path], ..Operation::default() });
     model.services.insert("s".into(), service);
-    model.workload.insert("users".into(), Entry { to: OpRef::new("s", "op"), rate: 80.0.into(), site: 0 });
+    model.workload.insert("users".into(), Entry::open(OpRef::new("s", "op"), 80.0.into(), 0));
     model
 }
 
@@ -51,6 +51,10 @@ fn record(scenario: &str, seed: u64, vs_baseline: LiveMeasures) -> RunRecord {
         retry_amplification_mean: 1.1,
         queue_depth: Peak { peak: 12.0, baseline: 2.0 },
         queue_node: "s".into(),
+        coalesced_at_s: None,
+        stale_writes: 0,
+        duplicate_effects: 0,
+        dead_letters: 0,
         wasted: 7,
         vs_baseline,
     }
@@ -61,9 +65,12 @@ fn every_fault() -> Vec<Scenario> {
     let (ms, edge, node) = (Nanos::from_millis, Target::Edge(EdgeName::new("users", "s")), Target::Node("s".into()));
     let kinds = [
         (FaultKind::latency(ms(800)), &edge),
-        (FaultKind::Latency { add: ms(100), jitter: ms(50), delivers_abandoned: true }, &edge),
+        (
+            FaultKind::Latency { add: ms(100), jitter: ms(50), distribution: None, leg: Leg::Request, delivers_abandoned: true },
+            &edge,
+        ),
         (FaultKind::ConnectionDrop { probability: 0.2 }, &edge),
-        (FaultKind::BlackHole, &edge),
+        (FaultKind::BlackHole { leg: Leg::Both }, &edge),
         (FaultKind::AggressiveRetries { attempts: 8, backoff: ms(10) }, &edge),
         (FaultKind::Errors { probability: 0.3 }, &node),
         (FaultKind::Slow { factor: 4.0 }, &node),
@@ -75,11 +82,8 @@ fn every_fault() -> Vec<Scenario> {
         (FaultKind::Reorder { probability: 0.1, within: ms(500) }, &node),
         (FaultKind::ConsumerStall, &node),
     ];
-    let fault = |(kind, target): (FaultKind, &Target)| Fault {
-        kind,
-        target: target.clone(),
-        start: SimTime::from_nanos(30_000_000_000),
-        duration: Nanos::from_millis(2500),
+    let fault = |(kind, target): (FaultKind, &Target)| {
+        Fault::new(kind, target.clone(), SimTime::from_nanos(30_000_000_000), Nanos::from_millis(2500))
     };
     let named = kinds.into_iter().enumerate().map(|(i, k)| (format!("f{i}-{}", k.0.name()), fault(k)));
     named.map(|(id, fault)| Scenario { id, why: "so".into(), load: Some(1.5), faults: vec![fault] }).collect()

@@ -69,11 +69,12 @@ fn edge(timeout: Option<u64>, attempts: u32) -> Edge {
 /// A ticket shop: a cached search, a blocking order path with nested retries, a mail queue.
 fn shop() -> Model {
     let mut model = Model::default();
-    model.workload.insert("user".into(), Entry { to: OpRef::new("web", "op"), rate: Param::declared(70.0), site: 0 });
+    model.workload.insert("user".into(), Entry::open(OpRef::new("web", "op"), Param::declared(70.0), 0));
     let lookup = Step::Lookup(Lookup {
         cache: call_op("cache"),
         origin: call_op("catalogdb"),
         fill: Some(Call { wait: false, ..call_op("cache") }),
+        single_flight: false,
     });
     let mail = Step::Publish(Publish { to: "mailq".into(), site: 0, times: vec![(1, 1.0)], on_failure: Param::declared(0.0) });
     for (name, made) in [
@@ -85,7 +86,12 @@ fn shop() -> Model {
         (
             "cache",
             Service {
-                cache: Some(Cache { capacity: Param::declared(700), keys: Param::declared(3_000), zipf: Param::declared(1.1) }),
+                cache: Some(Cache {
+                    capacity: Param::declared(700),
+                    keys: Param::declared(3_000),
+                    zipf: Param::declared(1.1),
+                    ttl: None,
+                }),
                 ..service(32, Mode::Async, vec![path(1.0, vec![work(2)])])
             },
         ),
@@ -101,14 +107,10 @@ fn shop() -> Model {
     model.topics.insert(
         "mailq".into(),
         Topic {
-            consumer: OpRef::new("mailer", "op"),
-            site: 0,
-            concurrency: Param::declared(6),
             capacity: Param::declared(Limit::Of(300)),
             redelivery_delay: Param::declared(ms(300)),
             max_deliveries: Param::declared(4),
-            accept: None,
-            observed: None,
+            ..Topic::to(OpRef::new("mailer", "op"), Param::declared(6), 0)
         },
     );
     for (from, to, policy) in [
@@ -131,7 +133,7 @@ fn shop() -> Model {
 /// One service, one operation, no edges: M/M/1.
 fn one_service() -> Model {
     let mut model = Model::default();
-    model.workload.insert("users".into(), Entry { to: OpRef::new("s", "op"), rate: Param::declared(80.0), site: 0 });
+    model.workload.insert("users".into(), Entry::open(OpRef::new("s", "op"), Param::declared(80.0), 0));
     model.services.insert("s".into(), service(1, Mode::Blocking, vec![path(1.0, vec![work(10)])]));
     model
 }

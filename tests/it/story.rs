@@ -10,7 +10,7 @@ use models::system::Model;
 use models::units::Nanos;
 use scenarios::record::RunRecord;
 use scenarios::scenario::Scenario;
-use sim::{Prepared, Program, RunOptions, RunResult, SweepOptions};
+use sim::{Prepared, Program, RunOptions, RunResult, Shortcuts, SweepOptions};
 
 /// 99.95 % quantile of Student's t with 9 degrees of freedom: a 99.9 % interval from ten seeds (two-sided).
 const T_9: f64 = 4.781;
@@ -55,6 +55,18 @@ pub fn run(model: &Model, scenario: Option<&Scenario>, seed: u64, seconds: u64, 
 }
 
 pub fn sweep(model: &Model, scenarios: &[Scenario], seeds: std::ops::Range<u64>, seconds: u64, threads: usize) -> Vec<RunRecord> {
+    sweep_with(model, scenarios, seeds, seconds, threads, Shortcuts::All)
+}
+
+/// As [`sweep`], with or without what spares a sweep to simulate things twice.
+pub fn sweep_with(
+    model: &Model,
+    scenarios: &[Scenario],
+    seeds: std::ops::Range<u64>,
+    seconds: u64,
+    threads: usize,
+    shortcuts: Shortcuts,
+) -> Vec<RunRecord> {
     let program = Program::compile(model, 0).expect("the model compiles");
     let options = SweepOptions {
         seeds: seeds.collect(),
@@ -63,6 +75,7 @@ pub fn sweep(model: &Model, scenarios: &[Scenario], seeds: std::ops::Range<u64>,
         threads,
         max_events: u64::MAX,
         model_hash: [0; 4],
+        shortcuts,
     };
     let mut records = Vec::new();
     let mut sink = |record| {

@@ -1,133 +1,24 @@
 //! Whether the numbers of a model are possible: shares up to 1, at least one worker, ranges that hold their value.
 //!
-//! You are here: `models::check::numbers`: the part of the checker that looks at one service, edge or topic at a time.
+//! You are here: `models::check::numbers`: what `entries`, `services`, `edges` and `topics` are checked with.
 
 use std::fmt::Display;
 
-use super::{Checker, MAX_ATTEMPTS, MAX_CACHE_KEYS, MAX_REPLICAS};
+use super::Checker;
 use crate::dist::{Dist, Work};
-use crate::format::doc::pointer_step;
 use crate::param::{Limit, Param};
-use crate::system::*;
 use crate::units::Nanos;
 
 impl Checker<'_> {
-    pub(super) fn service(&mut self, place: &str, service: &Service) {
-        let replicas = format!("a number from 1 to {MAX_REPLICAS}");
-        self.param(&format!("{place}/replicas"), &service.replicas, |n| (1..=MAX_REPLICAS).contains(n), &replicas);
-        let workers = format!("{place}/workers");
-        self.shown_param(&workers, &service.workers, |n| *n != Limit::Of(0), "at least 1 worker, or unlimited", limit);
-        self.shown_param(&format!("{place}/queue"), &service.queue, |_| true, "a queue bound", limit);
-        if let Some(cache) = &service.cache {
-            let place = format!("{place}/cache");
-            self.param(&format!("{place}/capacity"), &cache.capacity, |n| *n >= 1, "at least 1 entry");
-            let keys = format!("a number of keys from 1 to {MAX_CACHE_KEYS}");
-            self.param(&format!("{place}/keys"), &cache.keys, |n| (1..=MAX_CACHE_KEYS).contains(n), &keys);
-            self.real(&format!("{place}/zipf"), &cache.zipf);
-        }
-        for (name, operation) in &service.operations {
-            let place = format!("{place}/operations/{}", pointer_step(name));
-            if let Some(error_rate) = &operation.error_rate {
-                self.share(&format!("{place}/error_rate"), error_rate);
-            }
-            if !self.partial && !operation.paths.iter().any(|path| path.weight.value > 0.0) {
-                let help = "write paths: [{ weight: 1, steps: [...] }]";
-                self.add(&format!("{place}/paths"), "none", "at least one path with a weight above 0", help);
-            }
-            for (i, path) in operation.paths.iter().enumerate() {
-                self.real(&format!("{place}/paths/{i}/weight"), &path.weight);
-                for (j, step) in path.steps.iter().enumerate() {
-                    self.step(&format!("{place}/paths/{i}/steps/{j}"), step, false);
-                }
-            }
-        }
-    }
-
-    pub(super) fn edge(&mut self, place: &str, edge: &Edge) {
-        if let Some(latency) = &edge.latency {
-            self.param(&format!("{place}/latency"), latency, |_| true, "a duration");
-        }
-        if let Some(timeout) = &edge.timeout {
-            self.param(&format!("{place}/timeout"), timeout, |t| !t.is_zero(), "a duration above 0, or none");
-        }
-        if let Some(retry) = &edge.retry {
-            self.retry(&format!("{place}/retry"), retry);
-        }
-        if let Some(breaker) = &edge.breaker {
-            let place = format!("{place}/breaker");
-            let window = breaker.window.value;
-            self.param(&format!("{place}/window"), &breaker.window, |n| *n >= 1, "at least 1 try");
-            self.param(&format!("{place}/min_calls"), &breaker.min_calls, |n| *n >= 1, "at least 1 try");
-            if breaker.min_calls.value > window {
-                let expected = format!("at most {window}, the window");
-                self.add(&format!("{place}/min_calls"), breaker.min_calls.value.to_string(), expected, "");
-            }
-            let threshold = |p: &f64| *p > 0.0 && *p <= 1.0;
-            self.param(&format!("{place}/threshold"), &breaker.threshold, threshold, "a share above 0 and up to 1");
-            self.param(&format!("{place}/open"), &breaker.open, |t| !t.is_zero(), "a duration above 0");
-            self.param(&format!("{place}/probes"), &breaker.probes, |n| *n >= 1, "at least 1 probe");
-        }
-    }
-
-    fn retry(&mut self, place: &str, retry: &Retry) {
-        let attempts = format!("tries in all, the first included: from 1 to {MAX_ATTEMPTS}");
-        self.param(&format!("{place}/attempts"), &retry.attempts, |n| (1..=MAX_ATTEMPTS).contains(n), &attempts);
-        self.param(&format!("{place}/backoff"), &retry.backoff, |_| true, "a duration");
-        let factor = |x: &f64| x.is_finite() && *x > 0.0;
-        self.param(&format!("{place}/factor"), &retry.factor, factor, "a factor above 0");
-        if let Some(max) = &retry.max {
-            self.param(&format!("{place}/max"), max, |_| true, "a duration");
-        }
-        if retry.on.contains(&Cause::BreakerOpen) {
-            self.add(&format!("{place}/on"), "an open breaker", "error, overload, timeout or connection", "");
-        }
-        if let Some(budget) = &retry.budget {
-            let place = format!("{place}/budget");
-            self.real(&format!("{place}/ratio"), &budget.ratio);
-            self.real(&format!("{place}/min_per_s"), &budget.min_per_s);
-            self.real(&format!("{place}/cap"), &budget.cap);
-            if let Some(initial) = &budget.initial {
-                self.real(&format!("{place}/initial"), initial);
-            }
-        }
-    }
-
-    pub(super) fn topic(&mut self, place: &str, topic: &Topic) {
-        self.param(&format!("{place}/concurrency"), &topic.concurrency, |n| *n >= 1, "at least 1 delivery at once");
-        self.shown_param(&format!("{place}/capacity"), &topic.capacity, |_| true, "a bound", limit);
-        self.param(&format!("{place}/redelivery_delay"), &topic.redelivery_delay, |_| true, "a duration");
-        self.param(&format!("{place}/max_deliveries"), &topic.max_deliveries, |n| *n >= 1, "at least 1 delivery");
-        if let Some(accept) = &topic.accept {
-            self.work(&format!("{place}/accept"), accept);
-        }
-    }
-
     /// A service time that can be drawn from.
     pub(super) fn work(&mut self, place: &str, work: &Work) {
-        match &work.dist {
-            Dist::Constant(_) | Dist::Exponential(_) => {}
-            Dist::Lognormal { p50, p99 } => {
-                if p50.is_zero() || p99 < p50 {
-                    let found = format!("p50 {p50}, p99 {p99}");
-                    self.add(&format!("{place}/lognormal"), found, "a p50 above 0 and a p99 not below it", "");
-                }
-            }
-            Dist::Quantiles(table) => self.quantiles(&format!("{place}/quantiles"), table),
+        if let Err((key, found, expected, help)) = dist_sense(&work.dist) {
+            self.add(&format!("{place}/{key}"), found, expected, help);
         }
         if let Some([low, high]) = work.scale_range
             && !(low > 0.0 && low <= high && high.is_finite())
         {
             self.add(&format!("{place}/range"), format!("[{low}, {high}]"), "two factors above 0, the lower first", "");
-        }
-    }
-
-    fn quantiles(&mut self, place: &str, table: &[(f64, Nanos)]) {
-        let ends = (table.first().map(|(p, _)| *p), table.last().map(|(p, _)| *p));
-        if table.len() < 2 || ends != (Some(0.0), Some(1.0)) {
-            let expected = "percentiles from 0 to 100, both included";
-            self.add(place, format!("{} percentiles", table.len()), expected, "write { 0: 1ms, 50: 5ms, 100: 40ms }");
-        } else if !table.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1) {
-            self.add(place, "a table that falls", "percentiles that rise, with durations that do not fall", "");
         }
     }
 
@@ -158,12 +49,61 @@ impl Checker<'_> {
         self.shown_param(place, rate, possible, "a rate, 0/s or more", |x| format!("{x}/s"));
     }
 
-    fn param<T: PartialOrd + Display>(&mut self, place: &str, param: &Param<T>, possible: impl Fn(&T) -> bool, expected: &str) {
+    /// A duration above 0.
+    pub(super) fn some_time(&mut self, place: &str, time: &Param<Nanos>) {
+        self.param(place, time, |t| !t.is_zero(), "a duration above 0");
+    }
+
+    /// Any duration.
+    pub(super) fn any_time(&mut self, place: &str, time: &Param<Nanos>) {
+        self.param(place, time, |_| true, "a duration");
+    }
+
+    /// A count of at least 1. `expected`: in words.
+    pub(super) fn some(&mut self, place: &str, count: &Param<u32>, expected: &str) {
+        self.param(place, count, |n| *n >= 1, expected);
+    }
+
+    /// A factor of 1 or more.
+    pub(super) fn growth(&mut self, place: &str, factor: &Param<f64>) {
+        self.param(place, factor, |x| x.is_finite() && *x >= 1.0, "a factor of 1 or more");
+    }
+
+    /// `low` is at most `high` (below it if `strictly`), wherever in their ranges the two lie. `place` is that of `low`; `which` is what
+    /// `high` is called.
+    pub(super) fn ordered<T: PartialOrd + Copy + Display>(
+        &mut self,
+        place: &str,
+        low: &Param<T>,
+        high: &Param<T>,
+        strictly: bool,
+        which: &str,
+    ) {
+        let fits = |low: T, high: T| if strictly { low < high } else { low <= high };
+        let word = if strictly { "less than" } else { "at most" };
+        if !fits(low.value, high.value) {
+            self.add(place, low.value.to_string(), format!("{word} {}, {which}", high.value), "");
+            return;
+        }
+        let (most, least) = (most(low), least(high));
+        if !fits(most, least) {
+            let expected = format!("{word} {least}, the least that {which} may be");
+            self.add(place, format!("{most} at the upper end of its range"), expected, "let the two ranges not overlap");
+        }
+    }
+
+    pub(super) fn param<T: PartialOrd + Display>(
+        &mut self,
+        place: &str,
+        param: &Param<T>,
+        possible: impl Fn(&T) -> bool,
+        expected: &str,
+    ) {
         self.shown_param(place, param, possible, expected, T::to_string);
     }
 
     /// Value and both ends of the range are possible, and the range holds the value.
-    fn shown_param<T: PartialOrd>(
+    pub(super) fn shown_param<T: PartialOrd>(
         &mut self,
         place: &str,
         param: &Param<T>,
@@ -188,9 +128,45 @@ impl Checker<'_> {
     }
 }
 
-fn limit(limit: &Limit) -> String {
+pub(super) fn limit(limit: &Limit) -> String {
     match limit {
         Limit::Of(n) => n.to_string(),
         Limit::Unlimited => "no bound".into(),
+    }
+}
+
+/// The upper end of a number's range, or the number itself.
+pub(super) fn most<T: Copy>(param: &Param<T>) -> T {
+    param.range.map_or(param.value, |[_, high]| high)
+}
+
+/// The lower end of a number's range, or the number itself.
+pub(super) fn least<T: Copy>(param: &Param<T>) -> T {
+    param.range.map_or(param.value, |[low, _]| low)
+}
+
+/// What is wrong with a distribution: its key, what was found and expected, and how to mend it.
+pub(crate) type DistMistake = (&'static str, String, &'static str, &'static str);
+
+/// Whether a distribution can be drawn from.
+pub(crate) fn dist_sense(dist: &Dist) -> Result<(), DistMistake> {
+    match dist {
+        Dist::Constant(_) | Dist::Exponential(_) => Ok(()),
+        Dist::Lognormal { p50, p99 } if p50.is_zero() || p99 < p50 => {
+            Err(("lognormal", format!("p50 {p50}, p99 {p99}"), "a p50 above 0 and a p99 not below it", ""))
+        }
+        Dist::Lognormal { .. } => Ok(()),
+        Dist::Quantiles(table) => {
+            let ends = (table.first().map(|(p, _)| *p), table.last().map(|(p, _)| *p));
+            if table.len() < 2 || ends != (Some(0.0), Some(1.0)) {
+                let (expected, help) = ("percentiles from 0 to 100, both included", "write { 0: 1ms, 50: 5ms, 100: 40ms }");
+                Err(("quantiles", format!("{} percentiles", table.len()), expected, help))
+            } else if !table.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1) {
+                let expected = "percentiles that rise, with durations that do not fall";
+                Err(("quantiles", "a table that falls".into(), expected, ""))
+            } else {
+                Ok(())
+            }
+        }
     }
 }

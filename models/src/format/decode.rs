@@ -3,9 +3,14 @@
 //! You are here: `models::format::decode`. [`model`] starts from nothing; `overlay` lays a document over a learned model with the
 //! same code, for every reader here takes what was there before and changes what the document says.
 //! Always true: which keys are known is said by the [`Shape`]s alone, and a test holds the JSON Schema against them.
-//! Not here: steps of paths (`steps`), and whether the whole makes sense ([`crate::check`]).
+//! Not here: the parts of a model one by one (`entries`, `services`, `steps`, `edges`, `topics`), and whether the whole makes sense
+//! ([`crate::check`]).
 
+mod edges;
+mod entries;
+pub(super) mod services;
 pub(super) mod steps;
+mod topics;
 
 use std::collections::BTreeSet;
 
@@ -18,24 +23,39 @@ use crate::format::read_version;
 use crate::names::OperationNames;
 use crate::param::{Limit, Param};
 use crate::system::*;
-use crate::units::Nanos;
 
 /// Every kind of map that a model file may hold.
 pub const SHAPES: &[&Shape] = &[
     &MODEL,
     &LEARNED,
-    &ENTRY,
-    &OPEN,
-    &SERVICE,
-    &CACHE,
+    &entries::ENTRY,
+    &entries::OPEN,
+    &entries::CURVE,
+    &entries::BURSTS,
+    &entries::CLOSED,
+    &services::SERVICE,
+    &services::CODEL,
+    &services::ADAPTIVE_LIMIT,
+    &services::AIMD,
+    &services::GRADIENT,
+    &services::CONTENTION,
+    &services::IN_PROGRESS,
+    &services::ARRIVAL_RATE,
+    &services::AUTOSCALE,
+    &services::WARM_UP,
+    &services::HEALTH_CHECK,
+    &services::CACHE,
     &OPERATION,
     &OBSERVED,
-    &EDGE,
-    &RETRY,
-    &BUDGET,
-    &BREAKER,
-    &OBSERVED_EDGE,
-    &TOPIC,
+    &edges::EDGE,
+    &edges::RETRY,
+    &edges::BUDGET,
+    &edges::HEDGE,
+    &edges::POOL,
+    &edges::BREAKER,
+    &edges::OBSERVED_EDGE,
+    &topics::TOPIC,
+    &topics::KEYS,
     &PARAM,
     &steps::PATH,
     &steps::STEP,
@@ -51,42 +71,11 @@ pub const SHAPES: &[&Shape] = &[
 
 const MODEL: Shape = Shape { name: "", keys: &["version", "learned", "workload", "services", "edges", "topics"] };
 const LEARNED: Shape = Shape { name: "learned", keys: &["traces", "spans", "seconds", "notes"] };
-const ENTRY: Shape = Shape { name: "entry", keys: &["to", "open", "site"] };
-const OPEN: Shape = Shape { name: "open", keys: &["rate"] };
-pub(super) const SERVICE: Shape = Shape {
-    name: "service",
-    keys: &[
-        "replicas",
-        "workers",
-        "queue",
-        "discipline",
-        "mode",
-        "balance",
-        "cancel_on_disconnect",
-        "cache",
-        "operations",
-        "observed",
-    ],
-};
-pub(super) const CACHE: Shape = Shape { name: "cache", keys: &["capacity", "keys", "zipf"] };
 const OPERATION: Shape = Shape { name: "operation", keys: &["error_rate", "paths", "observed"] };
 const OBSERVED: Shape = Shape { name: "observed", keys: &["calls", "per_s", "error_rate", "mean_ms", "p50_ms", "p99_ms"] };
-pub(super) const EDGE: Shape = Shape { name: "edge", keys: &["latency", "timeout", "retry", "breaker", "observed"] };
-const RETRY: Shape = Shape { name: "retry", keys: &["attempts", "backoff", "factor", "max", "jitter", "on", "budget"] };
-const BUDGET: Shape = Shape { name: "budget", keys: &["ratio", "min_per_s", "cap", "initial"] };
-const BREAKER: Shape = Shape { name: "breaker", keys: &["window", "min_calls", "threshold", "open", "probes"] };
-const OBSERVED_EDGE: Shape = Shape {
-    name: "observed_edge",
-    keys: &["calls", "attempts", "errors", "timeouts", "per_parent", "asynchronous", "p50_ms", "p99_ms"],
-};
-const TOPIC: Shape = Shape {
-    name: "topic",
-    keys: &["consumer", "site", "concurrency", "capacity", "redelivery_delay", "max_deliveries", "accept", "observed"],
-};
-
 /// The words of a model file for its enums, for reading and writing.
 pub(super) mod words {
-    use crate::system::{Balance, Cause, Discipline, Jitter, Mode};
+    use crate::system::{Balance, Cause, Discipline, Full, Jitter, Mode, Order};
 
     pub const DISCIPLINE: &[(&str, Discipline)] = &[("fifo", Discipline::Fifo), ("lifo", Discipline::Lifo)];
     pub const MODE: &[(&str, Mode)] = &[("blocking", Mode::Blocking), ("async", Mode::Async)];
@@ -98,6 +87,8 @@ pub(super) mod words {
     ];
     pub const JITTER: &[(&str, Jitter)] =
         &[("none", Jitter::None), ("full", Jitter::Full), ("equal", Jitter::Equal), ("decorrelated", Jitter::Decorrelated)];
+    pub const ORDER: &[(&str, Order)] = &[("none", Order::None), ("per_key", Order::PerKey)];
+    pub const FULL: &[(&str, Full)] = &[("reject", Full::Reject), ("block", Full::Block), ("drop_oldest", Full::DropOldest)];
     pub const CAUSE: &[(&str, Cause)] =
         &[("error", Cause::Error), ("overload", Cause::Overload), ("timeout", Cause::Timeout), ("connection", Cause::Connection)];
 }
@@ -244,6 +235,49 @@ impl Decoder {
         }
     }
 
+    /// As [`Decoder::need`], for a number with its provenance.
+    fn need_param<'a, T: Copy>(
+        &mut self,
+        fields: &Fields<'a>,
+        key: &str,
+        expected: &str,
+        base: Option<Param<T>>,
+        read: impl Fn(&Cursor<'a>, &mut Mistakes) -> Option<T>,
+    ) -> Option<Param<T>> {
+        self.need(fields, key, expected, base, |d, at| at.param(&mut d.mistakes, read))
+    }
+
+    /// As [`Decoder::set`], for a number with its provenance.
+    fn set_param<'a, T>(
+        &mut self,
+        fields: &Fields<'a>,
+        key: &str,
+        slot: &mut Param<T>,
+        read: impl Fn(&Cursor<'a>, &mut Mistakes) -> Option<T>,
+    ) {
+        self.set(fields, key, slot, |at, m| at.param(m, read));
+    }
+
+    /// The one key of `kinds` that is there, and what stands under it. None of them is a mistake unless `base` says that there was one
+    /// before; several always are.
+    fn exactly_one<'a>(
+        &mut self,
+        fields: &Fields<'a>,
+        kinds: &'static [&'static str],
+        base: bool,
+        help: &str,
+    ) -> Option<(&'static str, Cursor<'a>)> {
+        let present: Vec<_> = kinds.iter().filter_map(|kind| Some((*kind, fields.get(kind)?))).collect();
+        match &present[..] {
+            [one] => return Some(one.clone()),
+            [] if base || self.purpose == Purpose::Form => return None,
+            _ => {}
+        }
+        let found = if present.is_empty() { "none of them".into() } else { format!("{} of them", present.len()) };
+        self.mistakes.add_found(&fields.at, found, format!("exactly one of {}", kinds.join(", ")), help);
+        None
+    }
+
     /// The site at `at`, else a new one that nothing uses.
     fn site(&mut self, fields: Option<&Fields<'_>>) -> u32 {
         if let Some(site) = fields.and_then(|f| f.get("site")).and_then(|at| at.count(&mut self.mistakes)) {
@@ -291,55 +325,12 @@ impl Decoder {
         Some(learned)
     }
 
-    fn entry(&mut self, at: &Cursor<'_>, base: Option<Entry>) -> Option<Entry> {
-        let fields = at.fields(&ENTRY, &mut self.mistakes)?;
-        let old_rate = base.as_ref().map(|entry| entry.rate);
-        let to = self.need(&fields, "to", "service.operation", base.as_ref().map(|e| e.to.clone()), Self::operation_name);
-        let rate = self.need(&fields, "open", "{ rate: 80/s }", old_rate, |d, at| {
-            let open = at.fields(&OPEN, &mut d.mistakes)?;
-            d.need(&open, "rate", "user requests, such as 80/s", old_rate, |d, at| at.param(&mut d.mistakes, Cursor::rate))
-        });
-        let site = self.site_of(&fields, base.map(|entry| entry.site));
-        Some(Entry { to: to?, rate: rate?, site })
-    }
-
     /// The site that the document says, else the one there was, else a new one.
     fn site_of(&mut self, fields: &Fields<'_>, base: Option<u32>) -> u32 {
         match base {
             Some(site) if fields.get("site").is_none() => site,
             _ => self.site(Some(fields)),
         }
-    }
-
-    fn service(&mut self, at: &Cursor<'_>, mut service: Service) -> Service {
-        let Some(fields) = at.fields(&SERVICE, &mut self.mistakes) else { return service };
-        self.set(&fields, "replicas", &mut service.replicas, |at, m| at.param(m, Cursor::count));
-        self.set(&fields, "workers", &mut service.workers, workers);
-        self.set(&fields, "queue", &mut service.queue, |at, m| at.param(m, |at, m| at.limit("unbounded", m)));
-        self.set(&fields, "discipline", &mut service.discipline, |at, m| at.word(words::DISCIPLINE, m));
-        self.set(&fields, "mode", &mut service.mode, |at, m| at.word(words::MODE, m));
-        self.set(&fields, "balance", &mut service.balance, |at, m| at.word(words::BALANCE, m));
-        self.set(&fields, "cancel_on_disconnect", &mut service.cancel_on_disconnect, Cursor::boolean);
-        self.set_or_none(&fields, "cache", &mut service.cache, Self::cache);
-        let operations = fields.get("operations");
-        self.each(
-            operations,
-            &mut service.operations,
-            |name| Some(name.into()),
-            |d, at, base| Some(d.operation(at, base.unwrap_or_default())),
-        );
-        self.set_or_none(&fields, "observed", &mut service.observed, Self::observed);
-        service
-    }
-
-    fn cache(&mut self, at: &Cursor<'_>, base: Option<Cache>) -> Option<Cache> {
-        let fields = at.fields(&CACHE, &mut self.mistakes)?;
-        let param = |d: &mut Self, at: &Cursor<'_>| at.param(&mut d.mistakes, Cursor::count);
-        let capacity = self.need(&fields, "capacity", "entries it can hold", base.as_ref().map(|c| c.capacity), param);
-        let keys = self.need(&fields, "keys", "distinct keys that are asked for", base.as_ref().map(|c| c.keys), param);
-        let mut zipf = base.map_or(Param::declared(1.0), |cache| cache.zipf);
-        self.set(&fields, "zipf", &mut zipf, real);
-        Some(Cache { capacity: capacity?, keys: keys?, zipf })
     }
 
     fn operation(&mut self, at: &Cursor<'_>, mut operation: Operation) -> Operation {
@@ -363,109 +354,11 @@ impl Decoder {
         self.set(&fields, "p99_ms", &mut observed.p99_ms, Cursor::real);
         Some(observed)
     }
-
-    fn edge(&mut self, at: &Cursor<'_>, mut edge: Edge) -> Edge {
-        let Some(fields) = at.fields(&EDGE, &mut self.mistakes) else { return edge };
-        let time = |d: &mut Self, at: &Cursor<'_>, _| at.param(&mut d.mistakes, Cursor::duration);
-        self.set_or_none(&fields, "latency", &mut edge.latency, time);
-        self.set_or_none(&fields, "timeout", &mut edge.timeout, time);
-        self.set_or_none(&fields, "retry", &mut edge.retry, Self::retry);
-        self.set_or_none(&fields, "breaker", &mut edge.breaker, Self::breaker);
-        self.set_or_none(&fields, "observed", &mut edge.observed, Self::observed_edge);
-        edge
-    }
-
-    fn retry(&mut self, at: &Cursor<'_>, base: Option<Retry>) -> Option<Retry> {
-        let fields = at.fields(&RETRY, &mut self.mistakes)?;
-        let new = base.is_none();
-        let mut retry = base.unwrap_or_default();
-        let before = (!new).then_some(retry.attempts);
-        let attempts = self.need(&fields, "attempts", "tries in all, the first included", before, |d, at| {
-            at.param(&mut d.mistakes, Cursor::count)
-        });
-        self.set(&fields, "backoff", &mut retry.backoff, |at, m| at.param(m, Cursor::duration));
-        self.set(&fields, "factor", &mut retry.factor, real);
-        self.set_or_none(&fields, "max", &mut retry.max, |d, at, _| at.param(&mut d.mistakes, Cursor::duration));
-        self.set(&fields, "jitter", &mut retry.jitter, |at, m| at.word(words::JITTER, m));
-        self.set(&fields, "on", &mut retry.on, |at, m| {
-            let causes = at.items(m)?;
-            Some(causes.iter().filter_map(|at| at.word(words::CAUSE, m)).collect())
-        });
-        self.set_or_none(&fields, "budget", &mut retry.budget, Self::budget);
-        Some(Retry { attempts: attempts?, ..retry })
-    }
-
-    fn budget(&mut self, at: &Cursor<'_>, base: Option<Budget>) -> Option<Budget> {
-        let fields = at.fields(&BUDGET, &mut self.mistakes)?;
-        let param = |d: &mut Self, at: &Cursor<'_>| real(at, &mut d.mistakes);
-        let ratio = self.need(&fields, "ratio", "tokens per first try", base.as_ref().map(|b| b.ratio), param);
-        let cap = self.need(&fields, "cap", "most tokens", base.as_ref().map(|b| b.cap), param);
-        let mut min_per_s = base.as_ref().map_or(Param::declared(0.0), |b| b.min_per_s);
-        self.set(&fields, "min_per_s", &mut min_per_s, real);
-        let mut initial = base.and_then(|b| b.initial);
-        self.set_or_none(&fields, "initial", &mut initial, |d, at, _| real(at, &mut d.mistakes));
-        Some(Budget { ratio: ratio?, min_per_s, cap: cap?, initial })
-    }
-
-    fn breaker(&mut self, at: &Cursor<'_>, base: Option<Breaker>) -> Option<Breaker> {
-        let fields = at.fields(&BREAKER, &mut self.mistakes)?;
-        let base = base.as_ref();
-        let count = |d: &mut Self, at: &Cursor<'_>| at.param(&mut d.mistakes, Cursor::count);
-        let share = |d: &mut Self, at: &Cursor<'_>| at.param(&mut d.mistakes, Cursor::share);
-        let time = |d: &mut Self, at: &Cursor<'_>| at.param(&mut d.mistakes, Cursor::duration);
-        let window = self.need(&fields, "window", "tries remembered", base.map(|b| b.window), count);
-        let min_calls = self.need(&fields, "min_calls", "tries before it may open", base.map(|b| b.min_calls), count);
-        let threshold = self.need(&fields, "threshold", "failed share that opens it", base.map(|b| b.threshold), share);
-        let open = self.need(&fields, "open", "how long it stays open", base.map(|b| b.open), time);
-        let mut probes = base.map_or(Param::declared(1), |b| b.probes);
-        self.set(&fields, "probes", &mut probes, |at, m| at.param(m, Cursor::count));
-        Some(Breaker { window: window?, min_calls: min_calls?, threshold: threshold?, open: open?, probes })
-    }
-
-    fn observed_edge(&mut self, at: &Cursor<'_>, _: Option<ObservedEdge>) -> Option<ObservedEdge> {
-        let fields = at.fields(&OBSERVED_EDGE, &mut self.mistakes)?;
-        let mut observed = ObservedEdge::default();
-        self.set(&fields, "calls", &mut observed.calls, Cursor::large);
-        self.set(&fields, "attempts", &mut observed.attempts, Cursor::large);
-        self.set(&fields, "errors", &mut observed.errors, Cursor::large);
-        self.set(&fields, "timeouts", &mut observed.timeouts, Cursor::large);
-        self.set(&fields, "per_parent", &mut observed.per_parent, Cursor::real);
-        self.set(&fields, "asynchronous", &mut observed.asynchronous, Cursor::boolean);
-        self.set(&fields, "p50_ms", &mut observed.p50_ms, Cursor::real);
-        self.set(&fields, "p99_ms", &mut observed.p99_ms, Cursor::real);
-        Some(observed)
-    }
-
-    fn topic(&mut self, at: &Cursor<'_>, base: Option<Topic>) -> Option<Topic> {
-        let fields = at.fields(&TOPIC, &mut self.mistakes)?;
-        let old = base.as_ref();
-        let consumer = self.need(&fields, "consumer", "service.operation", old.map(|t| t.consumer.clone()), Self::operation_name);
-        let concurrency = self.need(&fields, "concurrency", "deliveries at once", old.map(|t| t.concurrency), |d, at| {
-            at.param(&mut d.mistakes, Cursor::count)
-        });
-        let site = self.site_of(&fields, old.map(|topic| topic.site));
-        let mut capacity = old.map_or(Param::declared(Limit::Unlimited), |t| t.capacity);
-        let mut redelivery_delay = old.map_or(Param::declared(Nanos::ZERO), |t| t.redelivery_delay);
-        let mut max_deliveries = old.map_or(Param::declared(1), |t| t.max_deliveries);
-        let (mut accept, mut observed) = base.map_or((None, None), |t| (t.accept, t.observed));
-        self.set(&fields, "capacity", &mut capacity, |at, m| at.param(m, |at, m| at.limit("unbounded", m)));
-        self.set(&fields, "redelivery_delay", &mut redelivery_delay, |at, m| at.param(m, Cursor::duration));
-        self.set(&fields, "max_deliveries", &mut max_deliveries, |at, m| at.param(m, Cursor::count));
-        self.set_or_none(&fields, "accept", &mut accept, |d, at, _| d.work(at));
-        self.set_or_none(&fields, "observed", &mut observed, Self::observed);
-        let (consumer, concurrency) = (consumer?, concurrency?);
-        Some(Topic { consumer, site, concurrency, capacity, redelivery_delay, max_deliveries, accept, observed })
-    }
 }
 
 /// A concurrency limit with its provenance.
 pub(super) fn workers(at: &Cursor<'_>, m: &mut Mistakes) -> Option<Param<Limit>> {
     at.param(m, |at, m| at.limit("unlimited", m))
-}
-
-/// A number, 0 or more, with its provenance.
-fn real(at: &Cursor<'_>, m: &mut Mistakes) -> Option<Param<f64>> {
-    at.param(m, Cursor::real)
 }
 
 /// Every number that stands under a key `site`.

@@ -3,6 +3,9 @@
 //! You are here: `models::format::encode`. The mirror image of `decode`; `yaml` does the writing.
 //! Always true: what has its default value is left out, call sites and what was learned never are.
 
+mod edges;
+mod services;
+
 use crate::dist::{Dist, Work};
 use crate::format::VERSION;
 use crate::format::cursor::SOURCES;
@@ -22,7 +25,7 @@ pub fn write_model(model: &Model) -> String {
     root.add_some("learned", model.learned.as_ref().map(learned));
     root.add_map("workload", &model.workload, |entry| writer.entry(entry));
     root.add_map("services", &model.services, |service| writer.service(service));
-    root.add_map("edges", &model.edges, edge);
+    root.add_map("edges", &model.edges, edges::edge);
     root.add_map("topics", &model.topics, |topic| writer.topic(topic));
     format!(
         "# A Foreshock model. Every number may be bare, which means declared and certain, or {{ value, source, range }};\n\
@@ -103,6 +106,10 @@ fn limit(value: &Param<Limit>, no_bound: &str) -> Yaml {
     })
 }
 
+fn rate(value: &Param<f64>) -> Yaml {
+    param(value, |per_s| Yaml::bare(format!("{per_s}/s")))
+}
+
 fn learned(learned: &Learned) -> Yaml {
     let mut entries = Entries::default();
     entries.add("traces", Yaml::bare(learned.traces));
@@ -123,75 +130,50 @@ fn observed(observed: &Observed) -> Yaml {
     entries.flow()
 }
 
-fn observed_edge(observed: &ObservedEdge) -> Yaml {
+/// The open loop of an entry.
+fn open(entry: &Entry) -> Yaml {
     let mut entries = Entries::default();
-    entries.add("calls", Yaml::bare(observed.calls));
-    entries.add("attempts", Yaml::bare(observed.attempts));
-    entries.add("errors", Yaml::bare(observed.errors));
-    entries.add("timeouts", Yaml::bare(observed.timeouts));
-    entries.add("per_parent", Yaml::bare(observed.per_parent));
-    entries.add("asynchronous", Yaml::bare(observed.asynchronous));
-    entries.add("p50_ms", Yaml::bare(observed.p50_ms));
-    entries.add("p99_ms", Yaml::bare(observed.p99_ms));
-    entries.flow()
-}
-
-fn cache(cache: &Cache) -> Yaml {
-    let mut entries = Entries::default();
-    entries.add("capacity", count(&cache.capacity));
-    entries.add("keys", count(&cache.keys));
-    entries.add("zipf", number(&cache.zipf));
-    entries.flow()
-}
-
-fn edge(edge: &Edge) -> Yaml {
-    let mut entries = Entries::default();
-    entries.add_some("latency", edge.latency.as_ref().map(time));
-    entries.add_some("timeout", edge.timeout.as_ref().map(time));
-    entries.add_some("retry", edge.retry.as_ref().map(retry));
-    entries.add_some("breaker", edge.breaker.as_ref().map(breaker));
-    entries.add_some("observed", edge.observed.as_ref().map(observed_edge));
-    entries.block()
-}
-
-fn retry(retry: &Retry) -> Yaml {
-    let default = Retry::default();
-    let mut entries = Entries::default();
-    entries.add("attempts", count(&retry.attempts));
-    entries.add_unless_default("backoff", &retry.backoff, &default.backoff, time);
-    entries.add_unless_default("factor", &retry.factor, &default.factor, number);
-    entries.add_some("max", retry.max.as_ref().map(time));
-    entries.add_unless_default("jitter", &retry.jitter, &default.jitter, |jitter| word(words::JITTER, jitter));
-    entries.add_unless_default("on", &retry.on, &default.on, |on| {
-        Yaml::Flow(on.iter().map(|cause| word(words::CAUSE, cause)).collect())
-    });
-    entries.add_some("budget", retry.budget.as_ref().map(budget));
-    entries.flow()
-}
-
-fn budget(budget: &Budget) -> Yaml {
-    let mut entries = Entries::default();
-    entries.add("ratio", number(&budget.ratio));
-    entries.add("min_per_s", number(&budget.min_per_s));
-    entries.add("cap", number(&budget.cap));
-    entries.add_some("initial", budget.initial.as_ref().map(number));
-    entries.flow()
-}
-
-fn breaker(breaker: &Breaker) -> Yaml {
-    let mut entries = Entries::default();
-    entries.add("window", count(&breaker.window));
-    entries.add("min_calls", count(&breaker.min_calls));
-    entries.add("threshold", number(&breaker.threshold));
-    entries.add("open", time(&breaker.open));
-    entries.add("probes", count(&breaker.probes));
+    entries.add("rate", rate(&entry.rate));
+    entries.add_some(
+        "curve",
+        entry.curve.as_ref().map(|curve| {
+            let mut entries = Entries::default();
+            let steps = curve.steps.iter().map(|(from, factor)| (from.to_string(), Yaml::bare(factor)));
+            entries.add("steps", Yaml::FlowMap(steps.collect()));
+            entries.add_some("repeat", curve.repeat.map(Yaml::bare));
+            entries.flow()
+        }),
+    );
+    entries.add_some(
+        "bursts",
+        entry.bursts.as_ref().map(|bursts| {
+            let mut entries = Entries::default();
+            entries.add("every", time(&bursts.every));
+            entries.add("lasting", time(&bursts.lasting));
+            entries.add("factor", number(&bursts.factor));
+            entries.flow()
+        }),
+    );
     entries.flow()
 }
 
 /// Service time, provenance and the range of the factor on it.
 fn work(work: &Work) -> Yaml {
+    let mut entries = dist(&work.dist);
+    entries.add_unless_default("source", &work.source, &Source::Declared, |source| word(SOURCES, source));
+    entries.add_some("range", work.scale_range.map(|range| Yaml::Flow(range.iter().map(Yaml::bare).collect())));
+    // A long table is a block of its own, so that a changed quantile is a changed line or two.
+    if matches!(work.dist, Dist::Quantiles(_)) { entries.block() } else { entries.flow() }
+}
+
+/// A distribution of durations alone, for files other than a model's.
+pub fn write_dist(distribution: &Dist) -> Yaml {
+    dist(distribution).flow()
+}
+
+fn dist(dist: &Dist) -> Entries {
     let mut entries = Entries::default();
-    match &work.dist {
+    match dist {
         Dist::Constant(t) => entries.add("constant", Yaml::bare(t)),
         Dist::Exponential(mean) => entries.add("exponential", Yaml::bare(mean)),
         Dist::Lognormal { p50, p99 } => {
@@ -203,14 +185,11 @@ fn work(work: &Work) -> Yaml {
             entries.add("quantiles", Yaml::FlowMap(table.collect()));
         }
     }
-    entries.add_unless_default("source", &work.source, &Source::Declared, |source| word(SOURCES, source));
-    entries.add_some("range", work.scale_range.map(|range| Yaml::Flow(range.iter().map(Yaml::bare).collect())));
-    // A long table is a block of its own, so that a changed quantile is a changed line or two.
-    if matches!(work.dist, Dist::Quantiles(_)) { entries.block() } else { entries.flow() }
+    entries
 }
 
 /// A probability in per cent: its shortest decimal form with the point moved in the text, so that it reads back bit for bit.
-fn percent(probability: f64) -> String {
+pub fn percent(probability: f64) -> String {
     let text = probability.to_string();
     let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
     let fraction = format!("{fraction:0<2}");
@@ -256,8 +235,15 @@ impl Writer {
     fn entry(&self, entry: &Entry) -> Yaml {
         let mut entries = Entries::default();
         entries.add("to", self.operation_name(&entry.to));
-        let rate = param(&entry.rate, |per_s| Yaml::bare(format!("{per_s}/s")));
-        entries.add("open", Yaml::FlowMap(vec![("rate".into(), rate)]));
+        match &entry.closed {
+            Some(closed) => {
+                let mut loop_ = Entries::default();
+                loop_.add("users", count(&closed.users));
+                loop_.add("think", work(&closed.think));
+                entries.add("closed", loop_.flow());
+            }
+            None => entries.add("open", open(entry)),
+        }
         entries.add("site", Yaml::bare(entry.site));
         entries.block()
     }
@@ -273,7 +259,10 @@ impl Writer {
         entries.add_unless_default("balance", &service.balance, &default.balance, |balance| word(words::BALANCE, balance));
         let cancel = &service.cancel_on_disconnect;
         entries.add_unless_default("cancel_on_disconnect", cancel, &default.cancel_on_disconnect, |cancel| Yaml::bare(cancel));
-        entries.add_some("cache", service.cache.as_ref().map(cache));
+        let shed = &service.shed_expired;
+        entries.add_unless_default("shed_expired", shed, &default.shed_expired, |shed| Yaml::bare(shed));
+        services::protections(&mut entries, service);
+        entries.add_some("cache", service.cache.as_ref().map(services::cache));
         entries.add_some("observed", service.observed.as_ref().map(observed));
         entries.add_map("operations", &service.operations, |operation| self.operation(operation));
         entries.block()
@@ -312,6 +301,7 @@ impl Writer {
                 entries.add("cache", self.call(&lookup.cache, QUESTION));
                 entries.add("origin", self.call(&lookup.origin, PLAIN));
                 entries.add_some("fill", lookup.fill.as_ref().map(|fill| self.call(fill, FILL)));
+                entries.add_unless_default("single_flight", &lookup.single_flight, &false, |single| Yaml::bare(single));
                 ("lookup", entries.block())
             }
             Step::Publish(publish) => {
@@ -342,8 +332,21 @@ impl Writer {
         let mut entries = Entries::default();
         entries.add("consumer", self.operation_name(&topic.consumer));
         entries.add("site", Yaml::bare(topic.site));
+        let default = Topic::to(OpRef::new("", ""), topic.concurrency, 0);
         entries.add("concurrency", count(&topic.concurrency));
+        entries.add_unless_default("partitions", &topic.partitions, &default.partitions, count);
+        entries.add_unless_default("keys", &topic.keys, &default.keys, |keys| {
+            let mut entries = Entries::default();
+            entries.add("count", count(&keys.count));
+            entries.add("zipf", number(&keys.zipf));
+            entries.flow()
+        });
+        entries.add_unless_default("order", &topic.order, &default.order, |order| word(words::ORDER, order));
         entries.add("capacity", limit(&topic.capacity, "unbounded"));
+        entries.add_unless_default("full", &topic.full, &default.full, |full| word(words::FULL, full));
+        let sensitive = &topic.order_sensitive;
+        entries.add_unless_default("order_sensitive", sensitive, &default.order_sensitive, |sensitive| Yaml::bare(sensitive));
+        entries.add_unless_default("idempotent", &topic.idempotent, &default.idempotent, |idempotent| Yaml::bare(idempotent));
         entries.add("redelivery_delay", time(&topic.redelivery_delay));
         entries.add("max_deliveries", count(&topic.max_deliveries));
         entries.add_some("accept", topic.accept.as_ref().map(work));

@@ -20,7 +20,8 @@ use crate::format::cursor::{Cursor, Mistakes};
 use crate::system::Model;
 
 pub use decode::SHAPES;
-pub use encode::write_model;
+pub use decode::steps::read_dist;
+pub use encode::{percent, write_dist, write_model};
 pub use overlay::{Contradiction, Overlay, read_overlay};
 
 /// JSON Schema (2020-12) of a model file.

@@ -83,6 +83,7 @@ impl Overlay {
         if checked.is_ok() {
             contradictions.extend(numbers_against_traces(model, &next));
             contradictions.extend(policies_against_traces(model, &next));
+            contradictions.extend(users_against_traces(model, &next));
             *model = next;
         }
         contradictions
@@ -248,7 +249,8 @@ fn policies_against_traces(before: &Model, after: &Model) -> Vec<Contradiction> 
             add("timeout", "none".into(), format!("the traces show one of {}", timeout.value));
         }
         let Some(seen) = &edge.observed else { continue };
-        let attempts = edge.retry.as_ref().map_or(1, |retry| retry.attempts.value);
+        let retried = edge.retry.as_ref().map(|retry| retry.attempts.value);
+        let attempts = retried.or(edge.hedge.as_ref().map(|hedge| hedge.attempts.value)).unwrap_or(1);
         if let Some(timeout) = edge.timeout.filter(|timeout| timeout.source == Source::Declared)
             && edge.timeout != old.timeout
         {
@@ -259,6 +261,13 @@ fn policies_against_traces(before: &Model, after: &Model) -> Vec<Contradiction> 
                 add("timeout", timeout.value.to_string(), traces);
             }
         }
+        if let Some(deadline) = edge.deadline.filter(|deadline| deadline.source == Source::Declared)
+            && edge.deadline != old.deadline
+            && seen.p99_ms > deadline.value.as_millis_f64() * 1.1
+        {
+            let traces = format!("1 in 100 answers took {} or longer", Nanos::from_millis_f64(seen.p99_ms));
+            add("deadline", deadline.value.to_string(), traces);
+        }
         if edge.retry != old.retry && !before.topics.contains_key(&name.from) {
             let declared = if attempts == 1 { "1 try".to_owned() } else { format!("{attempts} tries") };
             if attempts == 1 && seen.attempts > seen.calls {
@@ -266,6 +275,22 @@ fn policies_against_traces(before: &Model, after: &Model) -> Vec<Contradiction> 
             } else if attempts > 1 && seen.attempts == seen.calls && seen.errors > 0 {
                 add("retry", declared, format!("none of the {} attempts that failed was tried again", seen.errors));
             }
+        }
+    }
+    contradictions
+}
+
+/// Closed loops that cannot bring the load that was seen, however fast the answers.
+fn users_against_traces(before: &Model, after: &Model) -> Vec<Contradiction> {
+    let mut contradictions = Vec::new();
+    for (name, entry) in &after.workload {
+        let Some(old) = before.workload.get(name).filter(|old| old.closed.is_none()) else { continue };
+        let Some(closed) = &entry.closed else { continue };
+        let from_traces = matches!(old.rate.source, Source::Observed | Source::Inferred);
+        if from_traces && entry.rate.value < 0.99 * old.rate.value {
+            let declared = format!("{} users who think {}", closed.users.value, closed.think.dist.mean());
+            let traces = format!("the traces show {}/s, and these ask at most {}/s", old.rate.value, entry.rate.value);
+            contradictions.push(Contradiction::Value { place: format!("workload.{name}.closed"), declared, traces });
         }
     }
     contradictions

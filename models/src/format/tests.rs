@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 use super::doc::{self, Node, Value};
 use super::*;
 use crate::dist::{Dist, Work};
-use crate::param::{Limit, Param, Source};
+use crate::param::{Limit, Param, ParamMut, Source};
 use crate::rng::KeyStream;
 use crate::system::*;
 use crate::units::Nanos;
@@ -88,6 +88,24 @@ impl Inventor {
         self.param(Self::nanos)
     }
 
+    /// Params of which none can be above the next, wherever in their ranges they lie. Each lies within `step` of its own.
+    fn rising<const N: usize>(&mut self, step: u64) -> [Param<u32>; N] {
+        std::array::from_fn(|i| self.param(|inventor| (1 + step * i as u64 + inventor.below(step)) as u32))
+    }
+
+    fn period(&mut self) -> Param<Nanos> {
+        self.param(|i| Nanos::from_millis(1) + i.nanos())
+    }
+
+    fn growth(&mut self) -> Param<f64> {
+        self.param(|i| 1.0 + i.positive_real())
+    }
+
+    /// A share above 0.
+    fn some_share(&mut self) -> Param<f64> {
+        self.param(|i| (i.unit() + 1e-6).min(0.999_999))
+    }
+
     fn limit(&mut self) -> Param<Limit> {
         self.param(|i| if i.below(4) == 0 { Limit::Unlimited } else { Limit::Of(1 + i.below(1000) as u32) })
     }
@@ -148,7 +166,7 @@ impl Inventor {
                 // The first operation is that of the service with the cache.
                 let cache = Call { to: to[0].clone(), ..self.call(to, site) };
                 let origin = self.call(to, site);
-                Step::Lookup(Lookup { cache, origin, fill: self.maybe(|i| i.call(to, site)) })
+                Step::Lookup(Lookup { cache, origin, fill: self.maybe(|i| i.call(to, site)), single_flight: self.chance() })
             }
             _ => Step::Call(self.call(to, site)),
         }
@@ -183,10 +201,24 @@ impl Inventor {
             on: if i.chance() { vec![] } else { vec![Cause::Timeout, Cause::Error, Cause::Connection, Cause::Overload] },
             budget: i.maybe(|i| Budget { ratio: i.real(), min_per_s: i.real(), cap: i.real(), initial: i.maybe(Self::real) }),
         });
+        let hedge = if retry.is_none() {
+            self.maybe(|i| Hedge { after: i.time(), attempts: i.param(|i| 2 + i.below(9) as u32) })
+        } else {
+            None
+        };
         let breaker = self.maybe(|i| Breaker {
-            window: Param::declared(100),
-            min_calls: i.count(100),
-            threshold: i.share(),
+            trips: match i.below(3) {
+                0 => Trips::Consecutive(i.count(9)),
+                by_time => Trips::Share {
+                    window: if by_time == 1 {
+                        BreakerWindow::Time(i.period())
+                    } else {
+                        BreakerWindow::Calls(Param::declared(100))
+                    },
+                    min_calls: i.count(100),
+                    threshold: i.some_share(),
+                },
+            },
             open: i.time(),
             probes: i.count(9),
         });
@@ -200,7 +232,110 @@ impl Inventor {
             p50_ms: i.positive_real(),
             p99_ms: i.positive_real(),
         });
-        Edge { latency: self.maybe(Self::time), timeout: self.maybe(Self::time), retry, breaker, observed }
+        Edge {
+            latency: self.maybe(Self::time),
+            timeout: self.maybe(Self::time),
+            deadline: self.maybe(Self::time),
+            propagate_deadline: self.chance(),
+            retry,
+            hedge,
+            max_in_flight: self.maybe(|i| i.count(99)),
+            pool: self.maybe(|i| Pool { connections: i.count(99), waiting: i.limit() }),
+            breaker,
+            observed,
+        }
+    }
+
+    /// A service without operations. `cache`: whether it is one whatever the draw.
+    fn service(&mut self, cache: bool) -> Service {
+        let autoscale = self.maybe(|i| {
+            let [min, replicas, max] = i.rising(50);
+            let [every, start_up, down_after] = [i.period(), i.time(), i.time()];
+            (replicas, Autoscale { target: i.some_share(), min, max, every, start_up, down_after })
+        });
+        let bounded = self.param(|i| Limit::Of(1 + i.below(1000) as u32));
+        Service {
+            replicas: autoscale.as_ref().map_or_else(|| self.count(10), |(replicas, _)| *replicas),
+            workers: if autoscale.is_some() { bounded } else { self.limit() },
+            queue: self.limit(),
+            discipline: [Discipline::Fifo, Discipline::Lifo][self.below(2) as usize],
+            mode: [Mode::Blocking, Mode::Async][self.below(2) as usize],
+            balance: [Balance::RoundRobin, Balance::Random, Balance::LeastOutstanding, Balance::TwoChoices]
+                [self.below(4) as usize],
+            cancel_on_disconnect: self.chance(),
+            shed_expired: self.chance(),
+            codel: self.maybe(|i| CoDel { target: i.time(), interval: i.time() }),
+            adaptive_limit: self.maybe(|i| {
+                let law = if i.chance() {
+                    AdaptiveLaw::Aimd { latency: i.time(), backoff: i.some_share() }
+                } else {
+                    AdaptiveLaw::Gradient { tolerance: i.growth() }
+                };
+                let [min, initial, max] = i.rising(50);
+                AdaptiveLimit { law, initial, min, max }
+            }),
+            contention: self.maybe(|i| {
+                if i.chance() {
+                    Contention::InProgress { add: i.time() }
+                } else {
+                    Contention::ArrivalRate { above: i.real(), factor: i.growth() }
+                }
+            }),
+            autoscale: autoscale.map(|(_, autoscale)| autoscale),
+            warm_up: self.maybe(|i| WarmUp { lasting: i.time(), factor: i.growth() }),
+            health_check: self.maybe(|i| HealthCheck { down_after: i.time(), up_after: i.time() }),
+            cache: (cache || self.chance()).then(|| Cache {
+                capacity: self.count(9999),
+                keys: self.count(9999),
+                zipf: self.real(),
+                ttl: self.maybe(Self::time),
+            }),
+            operations: Default::default(),
+            observed: self.maybe(Self::observed),
+        }
+    }
+
+    fn topic(&mut self, consumer: OpRef, site: u32) -> Topic {
+        Topic {
+            consumer,
+            site,
+            concurrency: self.count(99),
+            partitions: self.count(99),
+            keys: if self.chance() { MessageKeys::default() } else { MessageKeys { count: self.count(9999), zipf: self.real() } },
+            order: [Order::None, Order::PerKey][self.below(2) as usize],
+            capacity: self.limit(),
+            full: [Full::Reject, Full::Block, Full::DropOldest][self.below(3) as usize],
+            order_sensitive: self.chance(),
+            idempotent: self.chance(),
+            redelivery_delay: self.time(),
+            max_deliveries: self.count(9),
+            accept: self.maybe(Self::work),
+            observed: self.maybe(Self::observed),
+        }
+    }
+
+    fn entry(&mut self, to: OpRef, site: u32) -> Entry {
+        if self.chance() {
+            // A second and more, so that no draw of users and think time comes to more than an engine takes.
+            let think = Work { dist: Dist::Exponential(Nanos::from_secs(1) + self.nanos()), ..self.work() };
+            let think = if think.scale_range.is_some() { Work { scale_range: Some([0.5, 2.0]), ..think } } else { think };
+            return Entry::closed(to, ClosedLoop { users: self.count(1000), think }, site);
+        }
+        let curve = self.maybe(|i| {
+            let mut from = Nanos::ZERO;
+            let steps = (0..=i.below(5)).map(|n| {
+                from += if n == 0 { Nanos::ZERO } else { i.nanos() };
+                (from, i.unit())
+            });
+            let steps: Vec<_> = steps.collect();
+            RateCurve { steps, repeat: i.maybe(|i| from + Nanos::from_millis(1) + i.nanos()) }
+        });
+        let bursts = self.maybe(|i| Bursts {
+            every: i.param(|i| Nanos::from_secs(100) + i.nanos()),
+            lasting: i.param(|i| Nanos::from_nanos(1 + i.nanos().as_nanos() % 99_000_000_000)),
+            factor: i.param(|i| 3.0 * i.unit()),
+        });
+        Entry { curve, bursts, ..Entry::open(to, self.real(), site) }
     }
 
     fn model(&mut self) -> Model {
@@ -210,23 +345,7 @@ impl Inventor {
         let n = 1 + self.below(NAMES.len() as u64 - 4) as usize;
         for (i, name) in NAMES[..n].iter().enumerate() {
             // Services call only those before them, so no call can come round; the first one is a cache.
-            let mut service = Service {
-                replicas: self.count(10),
-                workers: self.limit(),
-                queue: self.limit(),
-                discipline: [Discipline::Fifo, Discipline::Lifo][self.below(2) as usize],
-                mode: [Mode::Blocking, Mode::Async][self.below(2) as usize],
-                balance: [Balance::RoundRobin, Balance::Random, Balance::LeastOutstanding, Balance::TwoChoices]
-                    [self.below(4) as usize],
-                cancel_on_disconnect: self.chance(),
-                cache: (i == 0 || self.chance()).then(|| Cache {
-                    capacity: self.count(9999),
-                    keys: self.count(9999),
-                    zipf: self.real(),
-                }),
-                operations: Default::default(),
-                observed: self.maybe(Self::observed),
-            };
+            let mut service = self.service(i == 0);
             for operation in NAMES.iter().skip(self.below(9) as usize).take(1 + self.below(3) as usize) {
                 let topics: Vec<String> = model.topics.keys().cloned().collect();
                 let paths = (0..=self.below(2)).map(|_| CallPath {
@@ -240,23 +359,16 @@ impl Inventor {
             let operations: Vec<_> = service.operations.keys().map(|operation| OpRef::new(*name, operation)).collect();
             if self.below(3) == 0 {
                 site += 1;
-                let topic = Topic {
-                    consumer: operations[0].clone(),
-                    site,
-                    concurrency: self.count(99),
-                    capacity: self.limit(),
-                    redelivery_delay: self.time(),
-                    max_deliveries: self.count(9),
-                    accept: self.maybe(Self::work),
-                    observed: self.maybe(Self::observed),
-                };
+                let topic = self.topic(operations[0].clone(), site);
                 model.topics.insert(format!("topic {i}"), topic);
             }
             callable.extend(operations);
             model.services.insert(name.to_string(), service);
         }
-        let entry = Entry { to: callable[callable.len() - 1].clone(), rate: self.real(), site: site + 1 };
-        model.workload.insert("users".into(), entry);
+        for (i, name) in ["users", "robots"].iter().enumerate().take(1 + self.below(2) as usize) {
+            let entry = self.entry(callable[callable.len() - 1].clone(), site + 1 + i as u32);
+            model.workload.insert(name.to_string(), entry);
+        }
         for _ in 0..self.below(9) {
             let [from, to] = [0; 2].map(|_| callable[self.below(callable.len() as u64) as usize].service.clone());
             let edge = self.edge();
@@ -338,6 +450,56 @@ proptest! {
     }
 }
 
+/// How many maps of the document hold `key`.
+fn count_key(node: &Node, key: &str) -> usize {
+    match &node.value {
+        Value::List(items) => items.iter().map(|item| count_key(item, key)).sum(),
+        Value::Map(entries) => entries.iter().map(|(k, node)| usize::from(k.text == key) + count_key(node, key)).sum(),
+        Value::Scalar { .. } => 0,
+    }
+}
+
+/// Whether two numbers share a path, and how many of all have a range.
+fn visited(model: &Model) -> (Vec<String>, usize) {
+    let (mut seen, mut twice, mut uncertain) = (std::collections::BTreeSet::new(), Vec::new(), 0);
+    model.clone().visit_params(&mut |path, param| {
+        uncertain += usize::from(match param {
+            ParamMut::Share(p) | ParamMut::Real(p) => p.range.is_some(),
+            ParamMut::Count(p) => p.range.is_some(),
+            ParamMut::Limit(p) => p.range.is_some(),
+            ParamMut::Time(p) => p.range.is_some(),
+            ParamMut::Work(work) => work.scale_range.is_some(),
+        });
+        if !seen.insert(path.to_owned()) {
+            twice.push(path.to_owned());
+        }
+    });
+    (twice, uncertain)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_number_that_a_file_gives_a_range_is_drawn_by_worlds(seed: u64) {
+        let model = invented(seed);
+        let (twice, uncertain) = visited(&model);
+        prop_assert_eq!(twice, Vec::<String>::new());
+        let text = write_model(&model);
+        prop_assert_eq!(uncertain, count_key(&doc::parse("m", text.as_bytes()).expect("it is YAML"), "range"), "{}", text);
+    }
+}
+
+#[test]
+fn invented_models_use_every_key_that_the_reader_knows() {
+    let documents: Vec<Node> =
+        (0..200).map(|seed| doc::parse("m", write_model(&invented(seed)).as_bytes()).expect("it is YAML")).collect();
+    // The two parts of an operation's name are written apart only where the dots of names clash.
+    for key in SHAPES.iter().filter(|shape| shape.name != "operation_name").flat_map(|shape| shape.keys) {
+        assert!(documents.iter().any(|document| count_key(document, key) > 0), "no model has {key}");
+    }
+}
+
 /// Keys of the object that a definition of the schema describes.
 fn schema_keys(definition: &Json) -> Vec<&str> {
     let object = definition["anyOf"].as_array().and_then(|any| any.iter().find(|one| one.get("properties").is_some()));
@@ -379,5 +541,8 @@ fn the_schema_knows_the_words_that_the_reader_knows() {
     assert_eq!(service["balance"]["enum"], words(decode::words::BALANCE.iter().map(|w| w.0).collect()));
     assert_eq!(retry["jitter"]["enum"], words(decode::words::JITTER.iter().map(|w| w.0).collect()));
     assert_eq!(retry["on"]["items"]["enum"], words(decode::words::CAUSE.iter().map(|w| w.0).collect()));
+    let topic = &defs["topic"]["properties"];
+    assert_eq!(topic["order"]["enum"], words(decode::words::ORDER.iter().map(|w| w.0).collect()));
+    assert_eq!(topic["full"]["enum"], words(decode::words::FULL.iter().map(|w| w.0).collect()));
     assert_eq!(defs["source"]["enum"], words(cursor::SOURCES.iter().map(|w| w.0).collect()));
 }

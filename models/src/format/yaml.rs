@@ -6,6 +6,8 @@
 
 use std::fmt::Write;
 
+use crate::units::Nanos;
+
 /// Longest line, where a value can be broken over several.
 const WIDTH: usize = 120;
 
@@ -185,7 +187,8 @@ fn pad(out: &mut String, indent: usize) {
 /// `key` as YAML: as [`quoted`], but numbers stay bare, for every key is read as text.
 fn as_key(key: &str) -> String {
     let number = key.bytes().all(|b| b.is_ascii_digit() || b == b'.') && key.parse::<f64>().is_ok();
-    if number { key.into() } else { quoted(key) }
+    let duration = key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.') && Nanos::parse(key).is_some();
+    if number || duration { key.into() } else { quoted(key) }
 }
 
 /// `text` as YAML: bare if it is a plain word in every style and to every reader, else in double quotes.

@@ -153,10 +153,10 @@ fn service(
         discipline: Discipline::Fifo,
         mode: load.map_or(Mode::Blocking, |l| l.mode),
         balance: Balance::RoundRobin,
-        cancel_on_disconnect: false,
         cache: (asked > 0).then(|| lookup::cache(hits, asked, options.known_caches.get(name).copied().flatten())),
         operations,
         observed: Some(observed),
+        ..Service::default()
     }
 }
 
@@ -226,7 +226,7 @@ fn workload(inferred: &Inferred, services: &mut IndexMap<String, Service>) -> In
                 any
             }
         };
-        let entry = Entry { to: OpRef::new(service_name, operation), rate: seen.rate, site: 0 };
+        let entry = Entry::open(OpRef::new(service_name, operation), seen.rate, 0);
         entries.insert(name.clone(), entry);
     }
     entries

@@ -155,7 +155,7 @@ impl EdgeSeen {
     /// The client's policy as far as it shows. `known`: its timeout, where a person knows it.
     pub(crate) fn policy(&mut self, known: Option<Nanos>) -> Edge {
         let latency = (!self.latencies.is_empty()).then(|| Param::observed(Nanos::from_nanos(median(&mut self.latencies))));
-        Edge { latency, timeout: self.timeout(known), retry: self.retry(), breaker: None, observed: Some(self.observed()) }
+        Edge { latency, timeout: self.timeout(known), retry: self.retry(), observed: Some(self.observed()), ..Edge::default() }
     }
 
     /// The timeout: where failed client spans pile up. `None` if none was seen, or if calls that took longer succeeded.

@@ -171,7 +171,7 @@ pub(crate) fn cache(hits: u64, asked: u64, capacity: Option<u32>) -> Cache {
             .last()
             .unwrap_or(ZIPF + direction / 100.0)
     };
-    Cache { capacity, keys, zipf: Param::assumed(ZIPF, [reach(-1.0), reach(1.0)]) }
+    Cache { capacity, keys, zipf: Param::assumed(ZIPF, [reach(-1.0), reach(1.0)]), ttl: None }
 }
 
 /// Exponent of key popularity where nothing is known.

@@ -116,6 +116,7 @@ impl Steps<'_> {
                     cache: side(lookup.cache, true),
                     origin: self.call(op, lookup.origin, vec![(1, 1.0)]),
                     fill: lookup.fill.map(|fill| side(fill, false)),
+                    single_flight: false,
                 })
             }
         }

@@ -26,15 +26,14 @@ pub(crate) fn topics(log: &Log, seconds: f64) -> Vec<(String, Topic)> {
         let index = index as u32;
         let messages = log.deliveries.get(&index).map_or(&[][..], Vec::as_slice);
         let published = accept.remove(&index).unwrap_or_default();
+        let consumer = OpRef::new(log.service_name(log.service_of(seen.consumer)), log.op_name(seen.consumer));
         let topic = Topic {
-            consumer: OpRef::new(log.service_name(log.service_of(seen.consumer)), log.op_name(seen.consumer)),
-            site: 0,
-            concurrency: concurrency(log, messages),
             capacity: Param::assumed(Limit::Of(10_000), [Limit::Of(1_000), Limit::Of(100_000)]),
             redelivery_delay: redelivery_delay(log, messages),
             max_deliveries: max_deliveries(log, messages),
             accept: (!published.is_empty() && published.iter().any(|&d| d > 0)).then(|| work(&mut published.clone())),
             observed: Some(observed(published, refused.get(&index).copied().unwrap_or(0), seconds)),
+            ..Topic::to(consumer, concurrency(log, messages), 0)
         };
         out.push((seen.name.clone(), topic));
     }

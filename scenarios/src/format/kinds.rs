@@ -4,9 +4,10 @@
 
 use models::format::cursor::{Cursor, Fields, Mistakes, Shape};
 use models::format::yaml::Yaml;
+use models::format::{read_dist, write_dist};
 use models::units::Nanos;
 
-use crate::fault::FaultKind;
+use crate::fault::{FaultKind, Leg};
 
 /// What a file may say of one kind of fault.
 #[derive(Debug)]
@@ -19,19 +20,41 @@ pub struct Magnitude {
 
 /// Every kind of fault and its magnitude.
 pub const MAGNITUDES: &[Magnitude] = &[
-    magnitude("latency", &["add", "jitter", "delivers_abandoned"], &[]),
-    magnitude("connection_drop", &["probability"], &[("prob", "probability")]),
-    magnitude("black_hole", &[], &[]),
+    magnitude("latency", &["add", "jitter", "distribution", "leg", "delivers_abandoned"], &[]),
+    magnitude("connection_drop", &["probability"], PROB),
+    magnitude("black_hole", &["leg"], &[]),
+    magnitude("loss", &["probability", "retransmit"], PROB),
+    magnitude("bandwidth", &["bytes_per_s", "request_bytes"], &[]),
+    magnitude("timeout", &["to"], &[]),
     magnitude("retries", &["attempts", "backoff"], &[("max_attempts", "attempts")]),
-    magnitude("errors", &["probability"], &[("prob", "probability")]),
+    magnitude("errors", &["probability"], PROB),
     magnitude("slow", &["factor"], &[]),
     magnitude("crash", &["replicas", "black_hole"], &[]),
+    magnitude("pause", &[], &[]),
+    magnitude("replicas_lost", &["replicas"], &[]),
     magnitude("workers_lost", &["keep"], &[("fraction", "keep")]),
+    magnitude("queue_shrunk", &["to"], &[]),
+    magnitude("leak", &["growth"], &[]),
+    magnitude("flush", &["share"], &[]),
+    magnitude("hit_ratio_drop", &["keep"], &[]),
     magnitude("surge", &["factor"], &[]),
+    magnitude("reload", &["after", "attempts"], &[]),
     magnitude("delay", &["add", "jitter"], &[("max", "jitter")]),
-    magnitude("reorder", &["probability", "within"], &[("prob", "probability")]),
+    magnitude("reorder", &["probability", "within"], PROB),
+    magnitude("duplicate", &["probability"], PROB),
+    magnitude("message_loss", &["probability"], PROB),
     magnitude("consumer_stall", &[], &[]),
+    magnitude("slow_consumer", &["factor"], &[]),
+    magnitude("poison", &["probability"], PROB),
 ];
+
+const PROB: &[(&str, &str)] = &[("prob", "probability")];
+
+/// The first wait of a TCP sender before it sends a lost packet again, where a file does not say: the least that Linux uses.
+pub const RETRANSMIT: Nanos = Nanos::from_millis(200);
+
+/// The words of a scenario file for the ways of an edge.
+pub const LEGS: &[(&str, Leg)] = &[("request", Leg::Request), ("reply", Leg::Reply), ("both", Leg::Both)];
 
 /// Other tools' words for kinds of faults, with ours.
 pub const KIND_ALIASES: &[(&str, &str)] = &[
@@ -40,6 +63,14 @@ pub const KIND_ALIASES: &[(&str, &str)] = &[
     ("error", "errors"),
     ("conn_drop", "connection_drop"),
     ("blackhole", "black_hole"),
+    ("partition", "black_hole"),
+    ("packet_loss", "loss"),
+    ("lower_timeout", "timeout"),
+    ("restart", "crash"),
+    ("cold_restart", "crash"),
+    ("gc_pause", "pause"),
+    ("cache_flush", "flush"),
+    ("step", "surge"),
     ("retry_policy", "retries"),
     ("msg_delay", "delay"),
     ("stall", "consumer_stall"),
@@ -69,13 +100,27 @@ pub(super) fn kind(fault: &Fields<'_>, m: &mut Mistakes) -> Option<FaultKind> {
     match name {
         "latency" => {
             let delivers_abandoned = magnitude.or("delivers_abandoned", false, Cursor::boolean);
-            let (add, jitter) = magnitude.add_and_jitter()?;
-            Some(FaultKind::Latency { add, jitter, delivers_abandoned: delivers_abandoned? })
+            let distribution = magnitude.or("distribution", None, |at, m| read_dist(at, m).map(Some));
+            let leg = magnitude.leg(Leg::Request);
+            let (add, jitter) = magnitude.add_and_jitter(&["jitter", "distribution"])?;
+            let (distribution, leg, delivers_abandoned) = (distribution?, leg?, delivers_abandoned?);
+            Some(FaultKind::Latency { add, jitter, distribution, leg, delivers_abandoned })
         }
         "connection_drop" => {
             Some(FaultKind::ConnectionDrop { probability: magnitude.need("probability", "0.2", Cursor::share)? })
         }
-        "black_hole" => Some(FaultKind::BlackHole),
+        "black_hole" => Some(FaultKind::BlackHole { leg: magnitude.leg(Leg::Both)? }),
+        "loss" => {
+            let probability = magnitude.need("probability", "0.05", Cursor::share);
+            let retransmit = magnitude.or("retransmit", RETRANSMIT, Cursor::duration);
+            Some(FaultKind::Loss { probability: probability?, retransmit: retransmit? })
+        }
+        "bandwidth" => {
+            let bytes_per_s = magnitude.need("bytes_per_s", "125000", Cursor::real);
+            let request_bytes = magnitude.need("request_bytes", "2000", Cursor::real);
+            Some(FaultKind::Bandwidth { bytes_per_s: bytes_per_s?, request_bytes: request_bytes? })
+        }
+        "timeout" => Some(FaultKind::TimeoutLowered { to: magnitude.need("to", "50ms", Cursor::duration)? }),
         "retries" => {
             let attempts = magnitude.need("attempts", "8", Cursor::count);
             let backoff = magnitude.or("backoff", Nanos::ZERO, Cursor::duration);
@@ -88,10 +133,21 @@ pub(super) fn kind(fault: &Fields<'_>, m: &mut Mistakes) -> Option<FaultKind> {
             let black_hole = magnitude.or("black_hole", false, Cursor::boolean);
             Some(FaultKind::Crash { replicas: replicas?, black_hole: black_hole? })
         }
+        "pause" => Some(FaultKind::Pause),
+        "replicas_lost" => Some(FaultKind::ReplicasLost { replicas: magnitude.need("replicas", "1", Cursor::count)? }),
+        "queue_shrunk" => Some(FaultKind::QueueShrunk { to: magnitude.need("to", "4", Cursor::count)? }),
+        "leak" => Some(FaultKind::Leak { growth: magnitude.need("growth", "0.05", Cursor::real)? }),
+        "flush" => Some(FaultKind::Flush { share: magnitude.or("share", 1.0, Cursor::share)? }),
+        "hit_ratio_drop" => Some(FaultKind::HitRatioDrop { keep: magnitude.need("keep", "0.5", Cursor::share)? }),
         "workers_lost" => Some(FaultKind::WorkersLost { keep: magnitude.need("keep", "0.5", Cursor::share)? }),
         "surge" => Some(FaultKind::Surge { factor: magnitude.need("factor", "3", Cursor::real)? }),
+        "reload" => {
+            let after = magnitude.need("after", "2s", Cursor::duration);
+            let attempts = magnitude.need("attempts", "3", Cursor::count);
+            Some(FaultKind::Reload { after: after?, attempts: attempts? })
+        }
         "delay" => {
-            let (add, jitter) = magnitude.add_and_jitter()?;
+            let (add, jitter) = magnitude.add_and_jitter(&["jitter"])?;
             Some(FaultKind::Delay { add, jitter })
         }
         "reorder" => {
@@ -99,6 +155,10 @@ pub(super) fn kind(fault: &Fields<'_>, m: &mut Mistakes) -> Option<FaultKind> {
             let within = magnitude.need("within", "500ms", Cursor::duration);
             Some(FaultKind::Reorder { probability: probability?, within: within? })
         }
+        "duplicate" => Some(FaultKind::Duplicate { probability: magnitude.need("probability", "0.1", Cursor::share)? }),
+        "message_loss" => Some(FaultKind::MessageLoss { probability: magnitude.need("probability", "0.1", Cursor::share)? }),
+        "slow_consumer" => Some(FaultKind::SlowConsumer { factor: magnitude.need("factor", "4", Cursor::real)? }),
+        "poison" => Some(FaultKind::Poison { probability: magnitude.need("probability", "0.01", Cursor::share)? }),
         _ => Some(FaultKind::ConsumerStall),
     }
 }
@@ -153,9 +213,14 @@ impl<'a> Reading<'_, 'a> {
         self.get(key).map_or(Some(default), |at| read(&at, self.m))
     }
 
-    /// `add` and `jitter`, at least one of them.
-    fn add_and_jitter(&mut self) -> Option<(Nanos, Nanos)> {
-        if self.get("jitter").is_none() {
+    /// The way of an edge.
+    fn leg(&mut self, default: Leg) -> Option<Leg> {
+        self.or("leg", default, |at, m| at.word(LEGS, m))
+    }
+
+    /// `add` and `jitter`; without `add` there is at least one of `instead`.
+    fn add_and_jitter(&mut self, instead: &[&str]) -> Option<(Nanos, Nanos)> {
+        if !instead.iter().any(|key| self.get(key).is_some()) {
             return self.need("add", "800ms", Cursor::duration).map(|add| (add, Nanos::ZERO));
         }
         let add = self.or("add", Nanos::ZERO, Cursor::duration);
@@ -166,31 +231,55 @@ impl<'a> Reading<'_, 'a> {
 
 /// The keys of `magnitude` for this kind: those that have no default, and those that differ from it.
 pub(super) fn write_magnitude(kind: &FaultKind) -> Vec<(String, Yaml)> {
-    let mut entries: Vec<(&str, Option<Yaml>)> = Vec::new();
     let time = |t: &Nanos| Some(Yaml::bare(t));
     let time_unless_0 = |t: &Nanos| (!t.is_zero()).then(|| Yaml::bare(t));
-    match kind {
-        FaultKind::Latency { add, jitter, delivers_abandoned } => {
-            entries.extend([("add", time(add)), ("jitter", time_unless_0(jitter))]);
-            entries.push(("delivers_abandoned", delivers_abandoned.then(|| Yaml::bare(true))));
+    let number = |x: &f64| Some(Yaml::bare(x));
+    let leg_unless = |leg: &Leg, default: Leg| (*leg != default).then(|| Yaml::bare(leg_word(*leg)));
+    let entries: Vec<(&str, Option<Yaml>)> = match kind {
+        FaultKind::Latency { add, jitter, distribution, leg, delivers_abandoned } => vec![
+            ("add", time(add)),
+            ("jitter", time_unless_0(jitter)),
+            ("distribution", distribution.as_ref().map(write_dist)),
+            ("leg", leg_unless(leg, Leg::Request)),
+            ("delivers_abandoned", delivers_abandoned.then(|| Yaml::bare(true))),
+        ],
+        FaultKind::Delay { add, jitter } => vec![("add", time(add)), ("jitter", time_unless_0(jitter))],
+        FaultKind::ConnectionDrop { probability }
+        | FaultKind::Errors { probability }
+        | FaultKind::Duplicate { probability }
+        | FaultKind::MessageLoss { probability }
+        | FaultKind::Poison { probability } => vec![("probability", number(probability))],
+        FaultKind::BlackHole { leg } => vec![("leg", leg_unless(leg, Leg::Both))],
+        FaultKind::Loss { probability, retransmit } => {
+            let retransmit = (*retransmit != RETRANSMIT).then(|| Yaml::bare(retransmit));
+            vec![("probability", number(probability)), ("retransmit", retransmit)]
         }
-        FaultKind::Delay { add, jitter } => entries.extend([("add", time(add)), ("jitter", time_unless_0(jitter))]),
-        FaultKind::ConnectionDrop { probability } | FaultKind::Errors { probability } => {
-            entries.push(("probability", Some(Yaml::bare(probability))));
+        FaultKind::Bandwidth { bytes_per_s, request_bytes } => {
+            vec![("bytes_per_s", number(bytes_per_s)), ("request_bytes", number(request_bytes))]
         }
+        FaultKind::TimeoutLowered { to } => vec![("to", time(to))],
         FaultKind::AggressiveRetries { attempts, backoff } => {
-            entries.extend([("attempts", Some(Yaml::bare(attempts))), ("backoff", time(backoff))]);
+            vec![("attempts", Some(Yaml::bare(attempts))), ("backoff", time(backoff))]
         }
-        FaultKind::Slow { factor } | FaultKind::Surge { factor } => entries.push(("factor", Some(Yaml::bare(factor)))),
+        FaultKind::Slow { factor } | FaultKind::Surge { factor } | FaultKind::SlowConsumer { factor } => {
+            vec![("factor", number(factor))]
+        }
         FaultKind::Crash { replicas, black_hole } => {
-            entries.push(("replicas", replicas.map(Yaml::bare)));
-            entries.push(("black_hole", black_hole.then(|| Yaml::bare(true))));
+            vec![("replicas", replicas.map(Yaml::bare)), ("black_hole", black_hole.then(|| Yaml::bare(true)))]
         }
-        FaultKind::WorkersLost { keep } => entries.push(("keep", Some(Yaml::bare(keep)))),
-        FaultKind::Reorder { probability, within } => {
-            entries.extend([("probability", Some(Yaml::bare(probability))), ("within", time(within))]);
-        }
-        FaultKind::BlackHole | FaultKind::ConsumerStall => {}
-    }
+        FaultKind::ReplicasLost { replicas } => vec![("replicas", Some(Yaml::bare(replicas)))],
+        FaultKind::QueueShrunk { to } => vec![("to", Some(Yaml::bare(to)))],
+        FaultKind::Leak { growth } => vec![("growth", number(growth))],
+        FaultKind::Flush { share } => vec![("share", (*share != 1.0).then(|| Yaml::bare(share)))],
+        FaultKind::WorkersLost { keep } | FaultKind::HitRatioDrop { keep } => vec![("keep", number(keep))],
+        FaultKind::Reorder { probability, within } => vec![("probability", number(probability)), ("within", time(within))],
+        FaultKind::Reload { after, attempts } => vec![("after", time(after)), ("attempts", Some(Yaml::bare(attempts)))],
+        FaultKind::Pause | FaultKind::ConsumerStall => Vec::new(),
+    };
     entries.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
+}
+
+/// A leg as files write it.
+fn leg_word(leg: Leg) -> &'static str {
+    LEGS.iter().find(|(_, one)| *one == leg).expect("every leg has a word").0
 }

@@ -16,13 +16,13 @@ use models::format::doc::{self, Node};
 use models::format::yaml::Yaml;
 use models::format::{VERSION, read_version};
 use models::system::{EdgeName, Model};
-use models::units::SimTime;
+use models::units::{Nanos, SimTime};
 
 use crate::check;
 use crate::fault::{Fault, Target};
 use crate::scenario::Scenario;
 
-pub use kinds::{KIND_ALIASES, MAGNITUDES, Magnitude};
+pub use kinds::{KIND_ALIASES, LEGS, MAGNITUDES, Magnitude};
 
 /// JSON Schema (2020-12) of a scenario file.
 pub const SCENARIOS_SCHEMA: &str = include_str!("../../schema/scenarios.schema.json");
@@ -32,7 +32,7 @@ pub const SHAPES: &[&Shape] = &[&FILE, &SCENARIO, &FAULT];
 
 const FILE: Shape = Shape { name: "", keys: &["version", "scenarios"] };
 const SCENARIO: Shape = Shape { name: "scenario", keys: &["id", "why", "load", "faults"] };
-const FAULT: Shape = Shape { name: "fault", keys: &["kind", "target", "start", "duration", "magnitude"] };
+const FAULT: Shape = Shape { name: "fault", keys: &["kind", "target", "start", "duration", "ramp_up", "ramp_down", "magnitude"] };
 
 /// Reads a scenario file: its form, and that no two scenarios share an id. `name` is what errors call the file.
 pub fn read_scenarios(name: &str, bytes: &[u8]) -> Result<Vec<Scenario>, InputErrors> {
@@ -104,7 +104,10 @@ fn fault(at: &Cursor<'_>, m: &mut Mistakes) -> Option<Fault> {
         }
         Some(duration)
     });
-    Some(Fault { kind: kind?, target: target?, start: SimTime::from_nanos(start?.as_nanos()), duration: duration? })
+    let mut ramp = |key| fields.get(key).map_or(Some(Nanos::ZERO), |at| at.duration(m));
+    let (ramp_up, ramp_down) = (ramp("ramp_up"), ramp("ramp_down"));
+    let fault = Fault::new(kind?, target?, SimTime::from_nanos(start?.as_nanos()), duration?);
+    Some(Fault { ramp_up: ramp_up?, ramp_down: ramp_down?, ..fault })
 }
 
 fn target(at: &Cursor<'_>, m: &mut Mistakes) -> Option<Target> {
@@ -142,13 +145,16 @@ pub fn write_scenarios(scenarios: &[Scenario]) -> String {
 }
 
 fn write_fault(fault: &Fault) -> Yaml {
-    let start = models::units::Nanos::from_nanos(fault.start.as_nanos());
+    let start = Nanos::from_nanos(fault.start.as_nanos());
     let mut entries = vec![
         ("kind".to_owned(), Yaml::bare(fault.kind.name())),
         ("target".to_owned(), Yaml::text(fault.target.to_string())),
         ("start".to_owned(), Yaml::bare(start)),
         ("duration".to_owned(), Yaml::bare(fault.duration)),
     ];
+    for (key, ramp) in [("ramp_up", fault.ramp_up), ("ramp_down", fault.ramp_down)] {
+        entries.extend((!ramp.is_zero()).then(|| (key.to_owned(), Yaml::bare(ramp))));
+    }
     let magnitude = kinds::write_magnitude(&fault.kind);
     if !magnitude.is_empty() {
         entries.push(("magnitude".to_owned(), Yaml::FlowMap(magnitude)));

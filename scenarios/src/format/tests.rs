@@ -1,24 +1,61 @@
 //! The scenario file as a whole: what is written reads back, validates against the schema, and nothing read makes it panic.
 
+use models::dist::Dist;
 use models::format::doc::Value;
 use models::units::Nanos;
 use proptest::prelude::*;
 use serde_json::Value as Json;
 
 use super::*;
-use crate::fault::FaultKind;
+use crate::fault::{FaultKind, Leg};
 
 fn nanos() -> impl Strategy<Value = Nanos> {
     (0u32..50, any::<u64>()).prop_map(|(bits, n)| Nanos::from_nanos(1 + n % (1 << bits)))
 }
 
+fn dist() -> impl Strategy<Value = Dist> {
+    prop_oneof![
+        nanos().prop_map(Dist::Constant),
+        nanos().prop_map(Dist::Exponential),
+        (nanos(), nanos()).prop_map(|(a, b)| Dist::Lognormal { p50: a.min(b), p99: a.max(b) }),
+        (nanos(), nanos(), 0.001f64..0.999).prop_map(|(a, b, p)| {
+            Dist::Quantiles(vec![(0.0, a.min(b)), (p, a.max(b)), (1.0, a.max(b) + Nanos::from_secs(1))])
+        }),
+    ]
+}
+
+fn leg() -> impl Strategy<Value = Leg> {
+    prop::sample::select(LEGS.iter().map(|(_, leg)| *leg).collect::<Vec<_>>())
+}
+
 fn kind() -> impl Strategy<Value = FaultKind> {
     let share = || 0.0..=1.0;
     prop_oneof![
-        (nanos(), prop_oneof![Just(Nanos::ZERO), nanos()], any::<bool>())
-            .prop_map(|(add, jitter, delivers_abandoned)| FaultKind::Latency { add, jitter, delivers_abandoned }),
+        (nanos(), prop_oneof![Just(Nanos::ZERO), nanos()], prop::option::of(dist()), leg(), any::<bool>()).prop_map(
+            |(add, jitter, distribution, leg, delivers_abandoned)| FaultKind::Latency {
+                add,
+                jitter,
+                distribution,
+                leg,
+                delivers_abandoned,
+            }
+        ),
         share().prop_map(|probability| FaultKind::ConnectionDrop { probability }),
-        Just(FaultKind::BlackHole),
+        leg().prop_map(|leg| FaultKind::BlackHole { leg }),
+        (0.0f64..0.99, nanos()).prop_map(|(probability, retransmit)| FaultKind::Loss { probability, retransmit }),
+        (1.0f64..1e9, 1.0f64..1e6).prop_map(|(bytes_per_s, request_bytes)| FaultKind::Bandwidth { bytes_per_s, request_bytes }),
+        nanos().prop_map(|to| FaultKind::TimeoutLowered { to }),
+        Just(FaultKind::Pause),
+        (1u32..99).prop_map(|replicas| FaultKind::ReplicasLost { replicas }),
+        (0u32..99).prop_map(|to| FaultKind::QueueShrunk { to }),
+        (0.001f64..1000.0).prop_map(|growth| FaultKind::Leak { growth }),
+        (0.001f64..=1.0).prop_map(|share| FaultKind::Flush { share }),
+        share().prop_map(|keep| FaultKind::HitRatioDrop { keep }),
+        share().prop_map(|probability| FaultKind::Duplicate { probability }),
+        share().prop_map(|probability| FaultKind::MessageLoss { probability }),
+        (0.001f64..1000.0).prop_map(|factor| FaultKind::SlowConsumer { factor }),
+        share().prop_map(|probability| FaultKind::Poison { probability }),
+        (nanos(), 2u32..1000).prop_map(|(after, attempts)| FaultKind::Reload { after, attempts }),
         (1u32..1000, nanos()).prop_map(|(attempts, backoff)| FaultKind::AggressiveRetries { attempts, backoff }),
         share().prop_map(|probability| FaultKind::Errors { probability }),
         (0.001f64..1000.0).prop_map(|factor| FaultKind::Slow { factor }),
@@ -41,12 +78,11 @@ fn target() -> impl Strategy<Value = Target> {
 }
 
 fn scenarios() -> impl Strategy<Value = Vec<Scenario>> {
-    let fault = (kind(), target(), nanos(), nanos()).prop_map(|(kind, target, start, duration)| Fault {
-        kind,
-        target,
-        start: SimTime::from_nanos(start.as_nanos()),
-        duration,
-    });
+    let ramp = || prop_oneof![Just(Nanos::ZERO), nanos()];
+    let fault =
+        (kind(), target(), nanos(), nanos(), ramp(), ramp()).prop_map(|(kind, target, start, duration, ramp_up, ramp_down)| {
+            Fault { ramp_up, ramp_down, ..Fault::new(kind, target, SimTime::from_nanos(start.as_nanos()), duration) }
+        });
     let why = prop_oneof![Just(String::new()), "[ -~é\n]{1,60}"];
     let one = (why, prop::option::of(0.01f64..100.0), prop::collection::vec(fault, 0..4));
     prop::collection::vec(one, 0..6).prop_map(|list| {
@@ -107,10 +143,18 @@ fn other_tools_words_are_read_and_valid_by_the_schema() {
         ("capacity", "{ fraction: 0.5 }", FaultKind::WorkersLost { keep: 0.5 }),
         ("error", "{ prob: 0.3 }", FaultKind::Errors { probability: 0.3 }),
         ("conn_drop", "{ prob: 0.2 }", FaultKind::ConnectionDrop { probability: 0.2 }),
-        ("blackhole", "{}", FaultKind::BlackHole),
+        ("blackhole", "{}", FaultKind::BlackHole { leg: Leg::Both }),
         ("retry_policy", "{ max_attempts: 8 }", FaultKind::AggressiveRetries { attempts: 8, backoff: Nanos::ZERO }),
         ("msg_delay", "{ max: 2s }", FaultKind::Delay { add: Nanos::ZERO, jitter: Nanos::from_secs(2) }),
         ("stall", "{}", FaultKind::ConsumerStall),
+        ("partition", "{ leg: reply }", FaultKind::BlackHole { leg: Leg::Reply }),
+        ("packet_loss", "{ prob: 0.1 }", FaultKind::Loss { probability: 0.1, retransmit: Nanos::from_millis(200) }),
+        ("lower_timeout", "{ to: 50ms }", FaultKind::TimeoutLowered { to: Nanos::from_millis(50) }),
+        ("restart", "{}", FaultKind::Crash { replicas: None, black_hole: false }),
+        ("cold_restart", "{ replicas: 1 }", FaultKind::Crash { replicas: Some(1), black_hole: false }),
+        ("gc_pause", "{}", FaultKind::Pause),
+        ("cache_flush", "{}", FaultKind::Flush { share: 1.0 }),
+        ("step", "{ factor: 2 }", FaultKind::Surge { factor: 2.0 }),
     ] {
         let text = file(kind, magnitude);
         let read = read_scenarios("alias.yaml", text.as_bytes()).expect(kind);
@@ -157,6 +201,24 @@ fn what_a_kind_needs_and_what_it_cannot_have_are_refused_by_reader_and_schema_al
         ("retries", "{ backoff: 1s }"),
         ("latency", "{ add: 250 }"),
         ("nonsense", "{}"),
+        ("latency", "{ leg: reply }"),
+        ("latency", "{ add: 1s, leg: sideways }"),
+        ("latency", "{ distribution: { exponential: 1s, constant: 1s } }"),
+        ("loss", "{}"),
+        ("bandwidth", "{ bytes_per_s: 1000 }"),
+        ("timeout", "{}"),
+        ("pause", "{ factor: 2 }"),
+        ("replicas_lost", "{}"),
+        ("queue_shrunk", "{ to: unbounded }"),
+        ("leak", "{}"),
+        ("flush", "{ share: 2 }"),
+        ("hit_ratio_drop", "{}"),
+        ("duplicate", "{}"),
+        ("message_loss", "{}"),
+        ("slow_consumer", "{}"),
+        ("poison", "{ probability: -1 }"),
+        ("reload", "{ after: 1s }"),
+        ("reload", "{ attempts: 3 }"),
     ] {
         let text = file(kind, magnitude);
         assert!(read_scenarios("m", text.as_bytes()).is_err(), "{text}");

@@ -4,7 +4,7 @@ use models::units::Nanos;
 
 use super::{Context, Idea, edge, level, load_words, node, number, percent, retry_words, tidy, time, traffic_words, tries_words};
 use crate::analyse::{Boundary, LinkKind};
-use crate::fault::FaultKind;
+use crate::fault::{FaultKind, Leg};
 
 /// A dependency answers late: by more than its caller's timeout, or by just not that much.
 pub(crate) fn slow_dependency(context: &Context) -> Vec<Idea> {
@@ -88,7 +88,7 @@ pub(crate) fn black_hole(context: &Context) -> Vec<Idea> {
             }
         };
         let why = format!("{}; {stuck}; {}", traffic_words(b), retry_words(b));
-        Idea::new(b.score * against, vec![(edge(b), FaultKind::BlackHole)], why)
+        Idea::new(b.score * against, vec![(edge(b), FaultKind::BlackHole { leg: Leg::Both })], why)
     });
     ideas.collect()
 }

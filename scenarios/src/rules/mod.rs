@@ -17,7 +17,7 @@ use models::system::Model;
 use models::units::Nanos;
 
 use crate::analyse::{Analysis, Boundary, LinkKind, NodeEvidence, NodeKind};
-use crate::fault::{FaultKind, Target};
+use crate::fault::{FaultKind, Leg, Target};
 
 /// Something worth trying.
 pub(crate) struct Idea {
@@ -271,7 +271,23 @@ fn id_part(target: &Target, kind: &FaultKind) -> String {
     match kind {
         FaultKind::Latency { add, .. } => format!("latency-{place}-{add}"),
         FaultKind::ConnectionDrop { probability } => format!("drop-{place}-{}", share(*probability)),
-        FaultKind::BlackHole => format!("black-hole-{place}"),
+        FaultKind::BlackHole { leg: Leg::Both } => format!("black-hole-{place}"),
+        FaultKind::BlackHole { leg: Leg::Request } => format!("partition-requests-{place}"),
+        FaultKind::BlackHole { leg: Leg::Reply } => format!("partition-replies-{place}"),
+        FaultKind::Loss { probability, .. } => format!("loss-{place}-{}", share(*probability)),
+        FaultKind::Bandwidth { bytes_per_s, .. } => format!("bandwidth-{place}-{}", number(*bytes_per_s)),
+        FaultKind::TimeoutLowered { to } => format!("timeout-{place}-{to}"),
+        FaultKind::Pause => format!("pause-{place}"),
+        FaultKind::ReplicasLost { replicas } => format!("lost-{replicas}-of-{place}"),
+        FaultKind::QueueShrunk { to } => format!("queue-{place}-{to}"),
+        FaultKind::Leak { growth } => format!("leak-{place}-{}", share(*growth)),
+        FaultKind::Flush { share: part } => format!("flush-{place}-{}", share(*part)),
+        FaultKind::HitRatioDrop { keep } => format!("hits-{place}-{}", share(*keep)),
+        FaultKind::Duplicate { probability } => format!("duplicate-{place}-{}", share(*probability)),
+        FaultKind::MessageLoss { probability } => format!("message-loss-{place}-{}", share(*probability)),
+        FaultKind::SlowConsumer { factor } => format!("slow-consumer-{place}-x{}", number(*factor)),
+        FaultKind::Poison { probability } => format!("poison-{place}-{}", share(*probability)),
+        FaultKind::Reload { after, attempts } => format!("reload-{place}-{attempts}-after-{after}"),
         FaultKind::AggressiveRetries { attempts, .. } => format!("retries-{place}-{attempts}"),
         FaultKind::Errors { probability } => format!("errors-{place}-{}", share(*probability)),
         FaultKind::Slow { factor } => format!("slow-{place}-x{}", number(*factor)),

@@ -4,7 +4,7 @@ use models::units::Nanos;
 
 use super::{Context, Idea, edge, level, load_words, node, number, percent, tidy, time, traffic_words};
 use crate::analyse::{Boundary, LinkKind, NodeEvidence, NodeKind};
-use crate::fault::FaultKind;
+use crate::fault::{FaultKind, Leg};
 
 /// Nothing is delivered for a while.
 pub(crate) fn consumer_stall(context: &Context) -> Vec<Idea> {
@@ -102,7 +102,8 @@ pub(crate) fn late_messages(context: &Context) -> Vec<Idea> {
             traffic_words(b),
             number(b.calls_per_s * 2.0)
         );
-        let fault = FaultKind::Latency { add: Nanos::from_secs(2), jitter: Nanos::from_secs(2), delivers_abandoned: false };
+        let (add, jitter) = (Nanos::from_secs(2), Nanos::from_secs(2));
+        let fault = FaultKind::Latency { add, jitter, distribution: None, leg: Leg::Request, delivers_abandoned: false };
         ideas.push(Idea::new(b.score, vec![(edge(b), fault)], why));
     }
     ideas

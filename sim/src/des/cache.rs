@@ -1,6 +1,6 @@
-//! A cache's contents: which keys are in it, least recently used out first.
+//! A cache's contents: which keys are in it and since when, least recently used out first.
 
-use crate::program::{CacheP, NONE};
+use crate::program::{CacheP, FAR_NS, NONE};
 
 /// Neighbours of a key in the order of use; `OUT` in `newer` marks a key that is not in the cache.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +19,9 @@ pub(crate) struct Contents {
     newest: u32,
     oldest: u32,
     len: u32,
+    /// When each key was stored; empty where contents stay valid for ever.
+    stored: Vec<u64>,
+    ttl: u64,
 }
 
 impl Contents {
@@ -30,9 +33,11 @@ impl Contents {
             newest: NONE,
             oldest: NONE,
             len: 0,
+            stored: if cache.ttl < FAR_NS { vec![0; cache.keys as usize] } else { Vec::new() },
+            ttl: cache.ttl,
         };
         for key in (0..cache.capacity).rev() {
-            contents.store(key);
+            contents.store(key, 0);
         }
         contents
     }
@@ -43,20 +48,47 @@ impl Contents {
         (self.newest, self.oldest, self.len) = (NONE, NONE, 0);
     }
 
-    /// Whether the key is in it; if so it is now the one used last.
-    pub(crate) fn ask(&mut self, key: u32) -> bool {
-        let hit = self.links[key as usize].newer != OUT;
-        if hit {
-            self.unlink(key);
-            self.link(key);
+    /// The keys in it with the time they were stored (where contents grow old), the one used last first.
+    pub(crate) fn by_use(&self, mut each: impl FnMut(u32, Option<u64>)) {
+        let mut key = self.newest;
+        while key != NONE {
+            each(key, self.stored.get(key as usize).copied());
+            key = self.links[key as usize].older;
         }
-        hit
     }
 
-    /// Puts a key in; the least recently used one leaves if it was full.
-    pub(crate) fn store(&mut self, key: u32) {
-        if self.capacity == 0 || self.ask(key) {
+    /// The least recently used share of what is in it (2^-16) is gone.
+    pub(crate) fn evict(&mut self, share_q16: u64) {
+        let gone = (u64::from(self.len) * share_q16).div_ceil(1 << 16) as u32;
+        for _ in 0..gone.min(self.len) {
+            self.unlink(self.oldest);
+        }
+    }
+
+    /// Whether the key is in it and still valid; if so it is now the one used last.
+    pub(crate) fn ask(&mut self, key: u32, now: u64) -> bool {
+        if self.links[key as usize].newer == OUT {
+            return false;
+        }
+        self.unlink(key);
+        let valid = self.stored.get(key as usize).is_none_or(|&stored| now - stored < self.ttl);
+        if valid {
+            self.link(key);
+        }
+        valid
+    }
+
+    /// Puts a key in, valid from now; the least recently used one leaves if it was full.
+    pub(crate) fn store(&mut self, key: u32, now: u64) {
+        if self.capacity == 0 {
             return;
+        }
+        let known = self.links[key as usize].newer != OUT;
+        if known {
+            self.unlink(key);
+        }
+        if let Some(stored) = self.stored.get_mut(key as usize) {
+            *stored = now;
         }
         if self.len == self.capacity {
             self.unlink(self.oldest);
@@ -95,30 +127,48 @@ mod tests {
 
     #[test]
     fn the_least_recently_used_key_leaves_first() {
-        let mut contents = Contents::warm(&CacheP { capacity: 3, keys: 10, popularity: Vec::new() });
-        assert!(contents.ask(2) && contents.ask(1) && contents.ask(0));
-        contents.store(7);
-        assert!(!contents.ask(2), "2 was used longest ago");
-        assert!(contents.ask(1) && contents.ask(0) && contents.ask(7));
+        let mut contents = Contents::warm(&CacheP { capacity: 3, keys: 10, popularity: Vec::new(), ttl: FAR_NS });
+        assert!(contents.ask(2, 0) && contents.ask(1, 0) && contents.ask(0, 0));
+        contents.store(7, 0);
+        assert!(!contents.ask(2, 0), "2 was used longest ago");
+        assert!(contents.ask(1, 0) && contents.ask(0, 0) && contents.ask(7, 0));
         contents.clear();
-        assert!(!contents.ask(0));
-        contents.store(5);
-        assert!(contents.ask(5));
+        assert!(!contents.ask(0, 0));
+        contents.store(5, 0);
+        assert!(contents.ask(5, 0));
+    }
+
+    #[test]
+    fn what_was_stored_is_valid_for_its_time_and_no_longer() {
+        let mut contents = Contents::warm(&CacheP { capacity: 3, keys: 10, popularity: Vec::new(), ttl: 100 });
+        assert!(contents.ask(1, 99), "asking does not make it younger");
+        assert!(!contents.ask(1, 100) && !contents.ask(1, 100));
+        contents.store(1, 150);
+        assert!(contents.ask(1, 249) && !contents.ask(1, 250));
+    }
+
+    #[test]
+    fn a_flush_takes_the_least_recently_used_share() {
+        let mut contents = Contents::warm(&CacheP { capacity: 4, keys: 10, popularity: Vec::new(), ttl: FAR_NS });
+        contents.evict(1 << 15);
+        assert!(contents.ask(0, 0) && contents.ask(1, 0) && !contents.ask(2, 0) && !contents.ask(3, 0));
+        contents.evict(1 << 16);
+        assert!(!contents.ask(0, 0));
     }
 
     #[test]
     fn the_hit_ratio_is_that_of_a_list_that_moves_to_front() {
         use models::rng::{Key, Purpose, below};
-        let mut contents = Contents::warm(&CacheP { capacity: 20, keys: 100, popularity: Vec::new() });
+        let mut contents = Contents::warm(&CacheP { capacity: 20, keys: 100, popularity: Vec::new(), ttl: FAR_NS });
         let mut list: Vec<u32> = (0..20).collect();
         for n in 0..10_000 {
             let key = below(Key(5).draw(Purpose::CacheKey, n), 100).min(below(Key(6).draw(Purpose::CacheKey, n), 100)) as u32;
             let hit = list.contains(&key);
-            assert_eq!(contents.ask(key), hit);
+            assert_eq!(contents.ask(key, 0), hit);
             list.retain(|&k| k != key);
             list.insert(0, key);
             list.truncate(20);
-            contents.store(key);
+            contents.store(key, 0);
         }
     }
 }

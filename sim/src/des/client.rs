@@ -1,78 +1,38 @@
 //! The caller's side: tries, timeouts, retries with their waits and budgets, circuit breakers.
 //!
-//! You are here: `sim::des::client`. `server` opens calls and hears of their end; users and topics call from here too.
-//! Always true: an open call waits for exactly one of: a request in progress (`exec`), a reply or a wait (`event`), or, where bytes
-//! were lost, its timeout alone. A retry leaves through the event queue even if its wait is zero.
+//! You are here: `sim::des::client`. `server` opens calls and hears of their end; users and topics call from here too. `hedge` sends several
+//! tries at once, `limits` has bulkheads and connection pools, `lookup` asks caches.
+//! Always true: an open call waits for exactly one of: a request in progress (`exec`), a reply or a wait (`event`), a connection, its
+//! hedged tries, another request's answer, or, where bytes were lost, its timeout alone. A retry leaves through the event queue even if
+//! its wait is zero.
 
 use models::rng::{Key, Purpose, below};
 use models::system::{Cause, Jitter};
 
 use super::breaker::Breaker;
+use super::limits::Limits;
 use super::queue::Kind;
-use super::{Exec, Mark, Phase, Role, State};
-use crate::program::{EdgeP, NONE, TOKEN, Tables, TargetP, cause_bit};
+use super::records::{Call, Exec, Link, Parent, Phase, Role, flag};
+use super::slab::Empty;
+use super::{Mark, State};
+use crate::program::{FAR_NS, NONE, PolicyP, SiteP, TOKEN, Tables, TargetP, cause_bit};
 
-/// Who made a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Parent {
-    /// A request at a service waits for it.
-    Exec(u32),
-    /// A user of this entry waits for it.
-    Entry(u32),
-    /// A topic delivers this message.
-    Message(u32),
-    /// Nobody waits for it.
-    Nobody,
-}
-
-/// A call: all its tries, and all its repetitions.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct CallState {
-    pub(super) parent: Parent,
-    parent_key: Key,
-    parent_line: Key,
-    key: Key,
-    pub(super) began: u64,
-    /// Sequence number of the reply or end of wait that it waits for.
-    pub(super) event: u64,
-    /// Sequence number of its timeout.
-    pub(super) timeout: u64,
-    previous_wait: u64,
-    site: u32,
-    /// The request in progress at the callee.
-    pub(super) exec: u32,
-    /// Its caller's budget and breaker.
-    client: u32,
-    pub(super) request: u32,
-    next_open: u32,
-    previous_open: u32,
-    lookup: u32,
-    cache_key: u32,
-    repetition: u16,
-    repetitions: u16,
-    attempt: u16,
-    role: Role,
-    /// A half-open breaker let it through to see.
-    probe: bool,
-    reply: Option<Cause>,
-    hit: bool,
-    pub(super) open: bool,
-}
-
-/// One caller's budget and breaker on one edge.
+/// What one calling replica knows of one edge.
 #[derive(Clone, Debug)]
 pub(crate) struct ClientState {
-    tokens: u64,
-    filled_at: u64,
-    breaker: Option<Box<Breaker>>,
+    pub(super) tokens: u64,
+    pub(super) filled_at: u64,
+    pub(super) breaker: Option<Box<Breaker>>,
+    pub(super) limits: Limits,
 }
 
 impl ClientState {
-    pub(super) fn new(edge: &EdgeP) -> Self {
+    pub(super) fn new(policy: &PolicyP) -> Self {
         ClientState {
-            tokens: edge.budget.map_or(0, |b| b.initial),
+            tokens: policy.budget.map_or(0, |b| b.initial),
             filled_at: 0,
-            breaker: edge.breaker.map(|policy| Box::new(Breaker::closed(&policy))),
+            breaker: policy.breaker.map(|policy| Box::new(Breaker::closed(&policy))),
+            limits: Limits::new(),
         }
     }
 }
@@ -80,10 +40,12 @@ impl ClientState {
 impl State {
     /// Opens a call and sends its first try.
     #[expect(clippy::too_many_arguments, reason = "they are the fields of the call")]
+    #[inline(always)]
     pub(super) fn open_call(
         &mut self,
         p: &Tables,
-        parent: Parent,
+        from: Parent,
+        parent: u32,
         site: u32,
         parent_key: Key,
         parent_line: Key,
@@ -94,72 +56,114 @@ impl State {
         cache_key: u32,
         lookup: u32,
     ) {
-        let edge = &p.edges[p.sites[site as usize].edge as usize];
-        let (caller_replica, next_open) = match parent {
-            Parent::Exec(x) => {
-                let exec = &self.execs[x];
-                (exec.replica - p.services[exec.service as usize].replica_base, exec.first_call)
+        let s = &p.sites[site as usize];
+        let edge = &p.edges[s.edge as usize];
+        let (mut client, mut next_open, mut deadline) = (edge.state_base, NONE, FAR_NS);
+        let c = self.calls.reserve();
+        if from == Parent::Exec {
+            let exec = &mut self.execs[parent];
+            (next_open, deadline) = (exec.first_call, exec.deadline);
+            exec.first_call = c;
+            if edge.callers > 1 {
+                client += self.client_offset(p, parent, edge.callers);
             }
-            _ => (0, NONE),
-        };
-        let c = self.calls.insert(CallState {
-            parent,
+            if next_open != NONE {
+                self.calls[next_open].previous_open = c;
+            }
+        }
+        let call = &mut self.calls[c];
+        *call = Call {
             parent_key,
             parent_line,
-            key: parent_key,
+            key: parent_key.child(s.site, repetition, 0),
             began: self.now,
-            event: 0,
-            timeout: 0,
-            previous_wait: 0,
             site,
-            exec: NONE,
-            client: edge.state_base + caller_replica.min(edge.callers - 1),
+            parent,
             request,
             next_open,
-            previous_open: NONE,
+            client,
             lookup,
             cache_key,
             repetition,
             repetitions,
-            attempt: 0,
+            deadline,
+            from,
             role,
-            probe: false,
-            reply: None,
-            hit: false,
             open: true,
-        });
-        if let Parent::Exec(x) = parent {
-            if next_open != NONE {
-                self.calls[next_open].previous_open = c;
+            ..Call::EMPTY
+        };
+        if edge.guarded || deadline != FAR_NS {
+            self.begin_guarded(p, c);
+        } else if self.effects.any {
+            self.dispatch_try(p, c, s);
+        } else {
+            // The way of most: what `dispatch_try` does, where nothing is in its way.
+            let key = call.key;
+            let line = if parent_key == parent_line { key } else { parent_line.child(s.site, repetition, 0) };
+            let again = from == Parent::Message && repetition > 0;
+            self.recorder.attempt(s.edge, edge.inner, again);
+            if edge.timeout > 0 {
+                call.timeout = self.queue.push_lane(edge.timeout_lane, self.now + edge.timeout, Kind::Timeout, c);
             }
-            self.execs[x].first_call = c;
+            self.launch(p, c, s, key, line, 0, 0);
         }
-        self.send(p, c);
     }
 
-    /// Sends one try.
-    fn send(&mut self, p: &Tables, c: u32) {
+    /// Which of an edge's client states a request at a service uses.
+    #[inline]
+    fn client_offset(&self, p: &Tables, x: u32, callers: u32) -> u32 {
+        if callers == 1 {
+            return 0;
+        }
+        let replica = self.execs[x].replica;
+        let base = p.services[self.replicas[replica as usize].service as usize].replica_base;
+        (replica - base).min(callers - 1)
+    }
+
+    /// Begins a repetition of a call over an edge that has limits, a deadline or hedging.
+    fn begin_guarded(&mut self, p: &Tables, c: u32) {
+        let call = &mut self.calls[c];
+        let e = p.sites[call.site as usize].edge;
+        let policy = &p.policies[e as usize];
+        if policy.deadline != FAR_NS {
+            call.deadline = call.deadline.min(self.now + policy.deadline);
+        }
+        if policy.max_in_flight != u32::MAX {
+            let limits = &mut self.clients[call.client as usize].limits;
+            if limits.in_flight >= policy.max_in_flight {
+                self.recorder.attempt_failed(e, Cause::Bulkhead);
+                self.call_failed(p, c, Cause::Bulkhead);
+                return;
+            }
+            limits.in_flight += 1;
+            call.in_bulkhead = true;
+        }
+        if policy.hedge.is_some() { self.begin_hedging(p, c) } else { self.send(p, c) }
+    }
+
+    /// Sends one try, if budget, breaker and pool let it go.
+    pub(super) fn send(&mut self, p: &Tables, c: u32) {
         let call = &mut self.calls[c];
         let site = &p.sites[call.site as usize];
-        let e = site.edge;
-        let edge = &p.edges[e as usize];
-        let key = call.parent_key.child(site.site, call.repetition, call.attempt);
-        let line = if call.attempt == 0 && call.parent_key == call.parent_line {
-            key
-        } else {
-            call.parent_line.child(site.site, call.repetition, 0)
-        };
-        (call.key, call.probe) = (key, false);
-        let call = *call;
-        let again = call.attempt > 0 || matches!(call.parent, Parent::Message(_)) && call.repetition > 0;
-        if call.attempt == 0
-            && let Some(budget) = &edge.budget
-        {
-            let client = &mut self.clients[call.client as usize];
+        let edge = &p.edges[site.edge as usize];
+        call.key = call.parent_key.child(site.site, call.repetition, call.attempt);
+        if !edge.guarded && call.deadline == FAR_NS {
+            self.dispatch_try(p, c, site);
+            return;
+        }
+        let (client, first, deadline) = (call.client, call.attempt == 0, call.deadline);
+        call.probe = false;
+        let policy = &p.policies[site.edge as usize];
+        if first && let Some(budget) = &policy.budget {
+            let client = &mut self.clients[client as usize];
             client.tokens = (client.tokens + budget.per_first).min(budget.cap);
         }
-        if let Some(policy) = &edge.breaker {
-            let breaker = self.clients[call.client as usize].breaker.as_mut().expect("made with its policy");
+        if deadline <= self.now {
+            self.try_failed(p, c, Cause::Timeout);
+            return;
+        }
+        if let Some(policy) = &policy.breaker {
+            let breaker = self.clients[client as usize].breaker.as_mut().expect("made with its policy");
             match breaker.admits(policy, self.now) {
                 Some(probe) => self.calls[c].probe = probe,
                 None => {
@@ -168,106 +172,220 @@ impl State {
                 }
             }
         }
+        if policy.pool.is_some() && !self.take_connection(p, c) {
+            return;
+        }
+        self.dispatch_try(p, c, site);
+    }
+
+    /// Arms a try's timeout, which its deadline may shorten.
+    #[inline]
+    pub(super) fn arm_timeout(&mut self, p: &Tables, c: u32) {
+        let call = &mut self.calls[c];
+        let e = p.sites[call.site as usize].edge;
+        let edge = &p.edges[e as usize];
+        let lowered = if self.effects.any { self.effects.edges[e as usize].timeout } else { FAR_NS };
+        if call.deadline == FAR_NS && lowered == FAR_NS {
+            if edge.timeout > 0 {
+                call.timeout = self.queue.push_lane(edge.timeout_lane, self.now + edge.timeout, Kind::Timeout, c);
+            }
+            return;
+        }
+        let own = if edge.timeout > 0 { edge.timeout } else { FAR_NS };
+        let at = (self.now + own.min(lowered)).min(call.deadline).max(self.now);
+        if at >= self.now + FAR_NS {
+            return; // nothing bounds it
+        }
+        call.timeout = self.queue.push(at, Kind::Timeout, c);
+    }
+
+    /// Puts a try on its way.
+    #[inline]
+    pub(super) fn dispatch_try(&mut self, p: &Tables, c: u32, site: &SiteP) {
+        let e = site.edge;
+        let edge = &p.edges[e as usize];
+        let call = &self.calls[c];
+        let again = call.attempt > 0 || call.from == Parent::Message && call.repetition > 0;
         self.recorder.attempt(e, edge.inner, again);
         let mut held = 0;
         let mut held_until = 0;
         let mut lost = false;
-        let effect = &self.effects.edges[e as usize];
-        if effect.active {
+        if self.effects.any && self.effects.edges[e as usize].active {
+            let call = &self.calls[c];
             self.recorder.touch(call.request);
-            if effect.drops.iter().any(|&(fault, chance)| State::fault_draw(key, fault, chance)) {
+            let passage = self.effects.edges[e as usize].request(call.key, self.now);
+            if passage.reset {
                 self.connection_error(p, c);
                 return;
             }
-            held = effect.add;
-            for &(fault, jitter) in &effect.jitters {
-                held += below(key.draw(Purpose::Fault, fault * 4), jitter);
-            }
-            if !effect.delivers_abandoned {
+            (held, lost) = (passage.delay, passage.lost);
+            if !passage.delivers_abandoned {
                 held_until = self.now + held;
             }
-            lost = effect.black_hole;
         }
-        if edge.timeout > 0 {
-            self.calls[c].timeout = self.queue.push_timeout(edge.lane, self.now + edge.timeout, c);
+        if self.calls[c].timeout == 0 {
+            self.arm_timeout(p, c);
         }
         if lost {
             return;
         }
-        let (op, service, replica, step) = match site.target {
+        let call = &self.calls[c];
+        let (key, parent_line, repetition) = (call.key, call.parent_line, call.repetition);
+        let first = call.attempt == 0 && call.parent_key == call.parent_line;
+        let line = if first { key } else { parent_line.child(site.site, repetition, 0) };
+        self.launch(p, c, site, key, line, held, held_until);
+    }
+
+    /// Makes the request of a try, which is held for a while and then crosses the network.
+    #[expect(clippy::too_many_arguments, reason = "the caller has them at hand")]
+    #[inline(always)]
+    fn launch(&mut self, p: &Tables, c: u32, site: &SiteP, key: Key, line: Key, held: u64, held_until: u64) {
+        let edge = &p.edges[site.edge as usize];
+        let (replica, step) = match site.target {
             TargetP::Op(op) => {
-                let service = p.ops[op as usize].service;
-                let replica = self.choose_replica(p, service, e, key);
-                (op, service, replica, choose_path(p, op, line))
+                let replica = if site.replica != NONE && !self.effects.any {
+                    site.replica
+                } else if let Some(replica) = self.choose_replica(p, site.callee, site.edge, key) {
+                    replica
+                } else {
+                    self.connection_error(p, c);
+                    return;
+                };
+                (replica, if site.first_step == NONE { choose_path(p, op, line) } else { site.first_step })
             }
-            TargetP::Topic(topic) => (NONE, topic, NONE, 0),
+            TargetP::Topic => (site.callee, NONE),
         };
+        let x = self.execs.reserve();
         self.generation = self.generation.wrapping_add(1);
-        let x = self.execs.insert(Exec {
+        let (call, exec) = (&mut self.calls[c], &mut self.execs[x]);
+        call.exec = x;
+        *exec = Exec {
             key,
             line,
-            event: 0,
-            arrived: self.now,
-            waits_since: held_until,
             call: c,
             request: call.request,
             step,
-            op,
-            service,
             replica,
-            next: NONE,
-            prev: NONE,
-            first_call: NONE,
-            generation: self.generation,
-            cache_key: call.cache_key,
-            pending: 0,
-            wanted: 0,
-            successes: 0,
-            works: 0,
             phase: Phase::InTransit,
             role: call.role,
-            holds_worker: false,
-            abandoned: false,
-            failed: false,
-        });
-        self.calls[c].exec = x;
+            waits_since: held_until,
+            generation: self.generation,
+            ..Exec::EMPTY
+        };
         let transit = held + edge.latency;
+        if held > 0 {
+            exec.event = self.queue.push(self.now + transit, Kind::Request, x);
+        } else if transit > 0 {
+            exec.event = self.queue.push_lane(edge.request_lane, self.now + transit, Kind::Request, x);
+        }
+        if call.role != Role::Plain || call.from == Parent::Message || edge.guarded || site.target == TargetP::Topic {
+            self.furnish(p, c, x, site);
+        }
         if transit == 0 {
             self.request_arrives(p, x);
-        } else {
-            self.execs[x].event = self.queue.push(self.now + transit, Kind::Request, x);
+        }
+    }
+
+    /// What only some requests carry with them.
+    #[inline(never)]
+    fn furnish(&mut self, p: &Tables, c: u32, x: u32, site: &SiteP) {
+        let (call, exec) = (&self.calls[c], &mut self.execs[x]);
+        if site.target == TargetP::Topic {
+            exec.role = Role::Publish;
+        }
+        if matches!(call.role, Role::Ask | Role::Fill) {
+            exec.flags |= flag::CACHE;
+            exec.cache_key = call.cache_key;
+        }
+        if p.policies[site.edge as usize].propagates {
+            exec.deadline = call.deadline;
+        }
+        if call.from == Parent::Message {
+            exec.flags |= flag::MESSAGE;
+            exec.message = call.parent;
+            self.delivery_leaves(x, self.calls[c].parent);
         }
     }
 
     /// The callee has answered; the answer goes back over the network.
+    #[inline(always)]
     pub(super) fn reply(&mut self, p: &Tables, c: u32, failure: Option<Cause>, hit: bool) {
-        let e = p.sites[self.calls[c].site as usize].edge;
         let call = &mut self.calls[c];
-        call.exec = NONE;
-        (call.reply, call.hit) = (failure, hit);
-        if self.effects.edges[e as usize].black_hole {
+        let e = p.sites[call.site as usize].edge;
+        (call.exec, call.reply, call.hit) = (NONE, failure, hit);
+        if self.effects.any && self.effects.edges[e as usize].active {
+            self.reply_after(p, c, 0);
             return;
         }
-        let latency = p.edges[e as usize].latency;
-        if latency == 0 {
-            self.reply_arrives(p, c);
+        let edge = &p.edges[e as usize];
+        if edge.latency > 0 {
+            call.event = self.queue.push_lane(edge.reply_lane, self.now + edge.latency, Kind::Reply, c);
         } else {
-            self.calls[c].event = self.queue.push(self.now + latency, Kind::Reply, c);
+            self.reply_arrives(p, c);
+        }
+    }
+
+    /// A reply that leaves after a while, past the faults that are on.
+    pub(super) fn reply_after(&mut self, p: &Tables, c: u32, after: u64) {
+        let call = &mut self.calls[c];
+        let e = p.sites[call.site as usize].edge;
+        let passage = if self.effects.any { self.effects.edges[e as usize].reply(call.key) } else { Default::default() };
+        if passage.lost {
+            return;
+        }
+        let held = after + passage.delay + p.edges[e as usize].latency;
+        if held > 0 {
+            call.event = self.queue.push(self.now + held, Kind::Reply, c);
+        } else {
+            self.reply_arrives(p, c);
         }
     }
 
     pub(super) fn reply_arrives(&mut self, p: &Tables, c: u32) {
-        let e = p.sites[self.calls[c].site as usize].edge;
         let call = &mut self.calls[c];
         call.event = 0;
-        if self.effects.edges[e as usize].black_hole {
+        let e = p.sites[call.site as usize].edge;
+        let last = call.repetition + 1 >= call.repetitions;
+        let plain = call.reply.is_none() && call.from == Parent::Exec && call.role == Role::Plain && last;
+        if !plain || p.edges[e as usize].guarded || self.effects.any {
+            self.reply_arrives_anyhow(p, c, e);
+            return;
+        }
+        // The way of most: what `reply_arrives_anyhow` does, where nothing else has to be thought of.
+        call.timeout = 0;
+        call.open = false;
+        self.recorder.call_ended(e, self.now - call.began, call.attempt, false);
+        let (x, next, previous) = (call.parent, call.next_open, call.previous_open);
+        self.calls.remove(c);
+        let exec = &mut self.execs[x];
+        if previous == NONE {
+            exec.first_call = next;
+        } else {
+            self.calls[previous].next_open = next;
+        }
+        if next != NONE {
+            self.calls[next].previous_open = previous;
+        }
+        exec.pending -= 1;
+        exec.wanted = exec.wanted.saturating_sub(1);
+        if (exec.pending == 0 || exec.wanted == 0) && exec.phase == Phase::Waiting {
+            exec.phase = Phase::Ready;
+            self.ready.push((x, exec.generation));
+        }
+    }
+
+    #[inline(never)]
+    fn reply_arrives_anyhow(&mut self, p: &Tables, c: u32, e: u32) {
+        if self.effects.any && self.effects.edges[e as usize].black_hole.replies() {
             return; // it was on its way when the bytes began to vanish
         }
-        match call.reply {
+        match self.calls[c].reply {
             Some(cause) => self.try_failed(p, c, cause),
             None => {
-                call.timeout = 0;
-                self.breaker_hears(p, c, false);
+                self.calls[c].timeout = 0;
+                if p.edges[e as usize].guarded {
+                    self.guard_hears(p, c, e, false);
+                }
                 self.call_succeeded(p, c);
             }
         }
@@ -277,7 +395,7 @@ impl State {
     pub(super) fn connection_error(&mut self, p: &Tables, c: u32) {
         let e = p.sites[self.calls[c].site as usize].edge;
         self.calls[c].exec = NONE;
-        self.recorder.node_ended(p.edges[e as usize].to_node, None, true);
+        self.recorder.connection_error(p.edges[e as usize].to_node);
         self.try_failed(p, c, Cause::Connection);
     }
 
@@ -295,73 +413,84 @@ impl State {
     }
 
     /// The caller of a request has gone.
-    fn disconnect(&mut self, p: &Tables, x: u32) {
+    pub(super) fn disconnect(&mut self, p: &Tables, x: u32) {
         if x == NONE {
             return;
         }
         let exec = &mut self.execs[x];
         exec.call = NONE;
-        exec.abandoned = true;
-        if exec.phase == Phase::InTransit && self.now < exec.waits_since {
+        exec.flags |= flag::ABANDONED;
+        if exec.phase == Phase::InTransit && self.now < exec.waits_since || exec.phase == Phase::Blocked {
             self.free_exec(x); // whatever holds it sees the connection close and lets it go
-        } else if exec.op != NONE && p.services[exec.service as usize].cancel {
+        } else if exec.role != Role::Publish && self.replicas[exec.replica as usize].cancel {
             self.cancel(p, x);
         }
     }
 
-    #[inline]
-    fn breaker_hears(&mut self, p: &Tables, c: u32, failed: bool) {
-        let call = &self.calls[c];
-        let edge = &p.edges[p.sites[call.site as usize].edge as usize];
-        if let Some(policy) = &edge.breaker {
+    /// A try over a guarded edge has ended: its breaker hears of it, and its connection is free.
+    fn guard_hears(&mut self, p: &Tables, c: u32, e: u32, failed: bool) {
+        let policy = &p.policies[e as usize];
+        if let Some(policy) = &policy.breaker {
+            let call = &self.calls[c];
             let breaker = self.clients[call.client as usize].breaker.as_mut().expect("made with its policy");
             breaker.heard(policy, self.now, call.probe, failed);
+            self.calls[c].probe = false;
+        }
+        if self.calls[c].link != Link::None {
+            self.leave_connection(c);
         }
     }
 
     /// A try has failed: there is another, or the call has failed.
-    fn try_failed(&mut self, p: &Tables, c: u32, cause: Cause) {
+    pub(super) fn try_failed(&mut self, p: &Tables, c: u32, cause: Cause) {
         let call = &mut self.calls[c];
         call.timeout = 0;
-        let call = *call;
+        let (from, deadline) = (call.from, call.deadline);
         let e = p.sites[call.site as usize].edge;
-        let edge = &p.edges[e as usize];
         self.recorder.attempt_failed(e, cause);
-        if cause != Cause::BreakerOpen {
-            self.breaker_hears(p, c, true);
+        if p.edges[e as usize].guarded && cause != Cause::BreakerOpen {
+            self.guard_hears(p, c, e, true);
         }
-        let forced = self.effects.edges[e as usize].retries;
-        let attempts = forced.map_or(edge.attempts, |(attempts, _)| attempts);
+        if from == Parent::Hedge {
+            self.hedge_failed(p, c, cause);
+            return;
+        }
+        let call = &self.calls[c];
+        let policy = &p.policies[e as usize];
+        let forced = if self.effects.any { self.effects.edges[e as usize].retries } else { None };
+        let attempts = forced.map_or(p.edges[e as usize].attempts, |(attempts, _)| attempts);
         let again = u32::from(call.attempt) + 1 < attempts
-            && edge.retry_on & cause_bit(cause) != 0
+            && policy.retry_on & cause_bit(cause) != 0
             && call.attempt < u16::MAX
-            && self.budget_pays(edge, call.client);
+            && self.now < deadline
+            && self.budget_pays(policy, call.client);
         if !again {
             self.call_failed(p, c, cause);
             return;
         }
-        let base = forced.map_or_else(|| edge.waits[usize::from(call.attempt).min(edge.waits.len() - 1)], |(_, wait)| wait);
+        let call = &mut self.calls[c];
+        let waits = &policy.waits;
+        let base = forced.map_or_else(|| waits[usize::from(call.attempt).min(waits.len() - 1)], |(_, wait)| wait);
         let bits = call.key.draw(Purpose::Backoff, 0);
-        let wait = match edge.jitter {
+        let wait = match policy.jitter {
             Jitter::None => base,
             Jitter::Full => below(bits, base + 1),
             Jitter::Equal => base / 2 + below(bits, base - base / 2 + 1),
             Jitter::Decorrelated => {
-                let least = forced.map_or(edge.waits[0], |(_, wait)| wait);
-                let most = (call.previous_wait.max(least).saturating_mul(3)).min(edge.max_wait).max(least);
+                let least = forced.map_or(waits[0], |(_, wait)| wait);
+                let most = (call.previous_wait.max(least).saturating_mul(3)).min(policy.max_wait).max(least);
                 least + below(bits, most - least + 1)
             }
         };
-        let event = self.queue.push(self.now + wait, Kind::Resend, c);
-        let call = &mut self.calls[c];
-        call.event = event;
         call.previous_wait = wait;
         call.attempt += 1;
+        // A wait that the deadline cuts short ends with it; the try that would follow fails at once.
+        call.event = self.queue.push((self.now + wait).min(deadline), Kind::Resend, c);
     }
 
     /// Takes a token for a retry if there is one; always if there is no budget.
-    fn budget_pays(&mut self, edge: &EdgeP, client: u32) -> bool {
-        let Some(budget) = &edge.budget else { return true };
+    fn budget_pays(&mut self, policy: &PolicyP, client: u32) -> bool {
+        let Some(budget) = &policy.budget else { return true };
         let client = &mut self.clients[client as usize];
         let earned = (u128::from(self.now - client.filled_at) * u128::from(budget.per_ns_q32)) >> 32;
         client.filled_at = self.now;
@@ -373,142 +502,161 @@ impl State {
         pays
     }
 
+    /// A wait is over: the next try, or the first one of a call that goes on with another site or repetition.
     pub(super) fn resend(&mut self, p: &Tables, c: u32) {
         let call = &mut self.calls[c];
         call.event = 0;
-        let (key, site) = (call.key, call.site);
-        self.note(Mark::Resent, p.sites[site as usize].edge, key);
+        let (key, first) = (call.key, call.attempt == 0);
+        let site = &p.sites[call.site as usize];
+        let e = site.edge;
+        if call.link == Link::Granted {
+            call.link = Link::Held;
+            self.dispatch_try(p, c, site);
+            return;
+        }
+        if first {
+            if p.edges[e as usize].guarded || call.deadline != FAR_NS {
+                self.begin_guarded(p, c);
+                return;
+            }
+        } else {
+            self.note(Mark::Resent, e, key);
+            if self.now >= self.calls[c].deadline {
+                self.recorder.attempt_failed(e, Cause::Timeout);
+                self.call_failed(p, c, Cause::Timeout);
+                return;
+            }
+        }
         self.send(p, c);
     }
 
-    fn call_succeeded(&mut self, p: &Tables, c: u32) {
-        let call = self.calls[c];
+    #[inline(always)]
+    pub(super) fn call_succeeded(&mut self, p: &Tables, c: u32) {
+        let call = &self.calls[c];
+        if call.from == Parent::Hedge {
+            self.hedge_succeeded(p, c);
+            return;
+        }
         let e = p.sites[call.site as usize].edge;
-        self.recorder.call_ended(e, self.now - call.began, call.attempt, false);
+        self.recorder.call_ended(e, self.now - call.began, call.attempt.max(call.hedges), false);
         match call.role {
-            Role::Ask if !call.hit => return self.ask_origin(p, c),
-            Role::Origin => {
-                let lookup = &p.lookups[call.lookup as usize];
-                if lookup.fill == NONE {
-                    self.contents[lookup.cache as usize].as_mut().expect("lookups ask caches").store(call.cache_key);
-                } else {
-                    let (key, line) = (call.parent_key, call.parent_line);
-                    let nobody = Parent::Nobody;
-                    self.open_call(
-                        p,
-                        nobody,
-                        lookup.fill,
-                        key,
-                        line,
-                        call.repetition,
-                        call.repetition + 1,
-                        call.request,
-                        Role::Fill,
-                        call.cache_key,
-                        NONE,
-                    );
-                }
-            }
-            _ => {}
+            Role::Ask if !call.hit => self.ask_origin(p, c),
+            Role::Origin => self.origin_answered(p, c),
+            _ => self.repetition_over(p, c, None),
         }
-        self.repetition_over(p, c, None);
     }
 
-    fn call_failed(&mut self, p: &Tables, c: u32, cause: Cause) {
-        let call = self.calls[c];
+    pub(super) fn call_failed(&mut self, p: &Tables, c: u32, cause: Cause) {
+        let call = &self.calls[c];
         let site = &p.sites[call.site as usize];
-        self.recorder.call_ended(site.edge, self.now - call.began, call.attempt, true);
-        if call.role == Role::Ask {
-            self.ask_origin(p, c);
-        } else if site.fallback != NONE {
-            self.begin_again(p, c, site.fallback, call.repetition);
-        } else {
-            self.repetition_over(p, c, Some(cause));
+        self.recorder.call_ended(site.edge, self.now - call.began, call.attempt.max(call.hedges), true);
+        match call.role {
+            Role::Ask => self.ask_origin(p, c),
+            Role::Origin => self.origin_failed(p, c, cause),
+            _ if site.fallback != NONE => {
+                if call.from == Parent::Exec {
+                    self.execs[call.parent].flags |= flag::DEGRADED;
+                }
+                let repetition = call.repetition;
+                self.begin_again(p, c, site.fallback, repetition);
+            }
+            _ => self.repetition_over(p, c, Some(cause)),
         }
-    }
-
-    fn ask_origin(&mut self, p: &Tables, c: u32) {
-        let call = &mut self.calls[c];
-        call.role = Role::Origin;
-        let (lookup, repetition) = (call.lookup, call.repetition);
-        self.begin_again(p, c, p.lookups[lookup as usize].origin, repetition);
     }
 
     /// The call goes on with another site or repetition.
-    fn begin_again(&mut self, p: &Tables, c: u32, site: u32, repetition: u16) {
+    pub(super) fn begin_again(&mut self, p: &Tables, c: u32, site: u32, repetition: u16) {
+        self.leave_bulkhead(c);
         let edge = &p.edges[p.sites[site as usize].edge as usize];
-        let caller_replica = match self.calls[c].parent {
-            Parent::Exec(x) => self.execs[x].replica - p.services[self.execs[x].service as usize].replica_base,
-            _ => 0,
-        };
+        let call = &self.calls[c];
+        let (mut offset, mut deadline) = (0, FAR_NS);
+        if call.from == Parent::Exec {
+            offset = self.client_offset(p, call.parent, edge.callers);
+            deadline = self.execs[call.parent].deadline;
+        }
         let call = &mut self.calls[c];
-        (call.site, call.repetition, call.attempt) = (site, repetition, 0);
-        (call.began, call.previous_wait) = (self.now, 0);
-        (call.event, call.timeout, call.exec) = (0, 0, NONE);
-        call.client = edge.state_base + caller_replica.min(edge.callers - 1);
+        (call.site, call.repetition, call.attempt, call.hedges) = (site, repetition, 0, 0);
+        (call.began, call.previous_wait, call.deadline) = (self.now, 0, deadline);
+        (call.timeout, call.exec, call.client) = (0, NONE, edge.state_base + offset);
         // Through the queue, so that a thousand repetitions that fail at once do not stand on each other's shoulders.
         call.event = self.queue.push(self.now, Kind::Resend, c);
     }
 
-    fn repetition_over(&mut self, p: &Tables, c: u32, failure: Option<Cause>) {
-        let call = self.calls[c];
-        let site = &p.sites[call.site as usize];
-        let fails = failure.is_some() && site.on_failure.hits(call.key.draw(Purpose::OnFailure, 0));
+    #[inline(always)]
+    pub(super) fn repetition_over(&mut self, p: &Tables, c: u32, failure: Option<Cause>) {
+        let call = &self.calls[c];
+        let fails = failure.is_some()
+            && p.sites[call.site as usize].on_failure.hits(call.key.draw(Purpose::OnFailure, 0));
         if call.repetition + 1 < call.repetitions && !fails {
             let first = if call.lookup == NONE { call.site } else { p.lookups[call.lookup as usize].ask };
+            let next = call.repetition + 1;
             if call.lookup != NONE {
                 self.calls[c].role = Role::Ask;
             }
-            self.begin_again(p, c, first, call.repetition + 1);
+            self.begin_again(p, c, first, next);
             return;
         }
+        let Call { from, parent, request, began, parent_key, .. } = *call;
         self.close_call(c);
-        match call.parent {
-            Parent::Exec(x) => self.branch_done(x, failure.is_none(), fails),
-            Parent::Entry(entry) => self.user_done(entry, call.request, call.began, call.key, failure),
-            Parent::Message(m) => self.delivery_over(p, m, failure.is_none()),
+        match from {
+            Parent::Exec => self.branch_done(parent, failure.is_none(), fails),
+            Parent::Entry => self.user_done(parent, request, began, parent_key, failure),
+            Parent::User => {
+                self.user_done(self.users[parent as usize].entry, request, began, parent_key, failure);
+                self.think(p, parent);
+            }
+            Parent::Message => self.delivery_over(p, parent, failure.is_none()),
+            Parent::Hedge => unreachable!("hedged tries end in `hedge`"),
             Parent::Nobody => {}
         }
     }
 
     /// Takes a call out of its parent's books.
-    fn close_call(&mut self, c: u32) {
-        let call = self.calls[c];
-        if let Parent::Exec(x) = call.parent {
-            match call.previous_open {
-                NONE => self.execs[x].first_call = call.next_open,
-                previous => self.calls[previous].next_open = call.next_open,
+    #[inline(always)]
+    pub(super) fn close_call(&mut self, c: u32) {
+        self.leave_bulkhead(c);
+        let call = &mut self.calls[c];
+        let (from, parent, next, previous) = (call.from, call.parent, call.next_open, call.previous_open);
+        (call.event, call.timeout, call.exec, call.open) = (0, 0, NONE, false);
+        if matches!(from, Parent::Exec | Parent::Hedge) {
+            if previous != NONE {
+                self.calls[previous].next_open = next;
+            } else if from == Parent::Exec {
+                self.execs[parent].first_call = next;
+            } else {
+                self.calls[parent].first_hedge = next;
             }
-            if call.next_open != NONE {
-                self.calls[call.next_open].previous_open = call.previous_open;
+            if next != NONE {
+                self.calls[next].previous_open = previous;
             }
         }
-        let call = &mut self.calls[c];
-        (call.event, call.timeout, call.exec, call.open) = (0, 0, NONE, false);
         self.calls.remove(c);
     }
 
     /// A request that ends, or goes on, lets go of the calls it no longer waits for.
     #[inline]
     pub(super) fn abandon_open_calls(&mut self, p: &Tables, x: u32) {
-        loop {
-            let c = self.execs[x].first_call;
-            if c == NONE {
-                return;
-            }
-            self.abandon_call(p, c);
+        while self.execs[x].first_call != NONE {
+            self.abandon_call(p, self.execs[x].first_call);
         }
     }
 
     pub(super) fn abandon_call(&mut self, p: &Tables, c: u32) {
-        let call = self.calls[c];
-        if call.probe
-            && let Some(breaker) = &mut self.clients[call.client as usize].breaker
-        {
+        while self.calls[c].first_hedge != NONE {
+            self.abandon_call(p, self.calls[c].first_hedge);
+        }
+        let Call { client, probe, link, exec, role, .. } = self.calls[c];
+        if probe && let Some(breaker) = &mut self.clients[client as usize].breaker {
             breaker.probe_lost();
         }
+        if link != Link::None {
+            self.leave_connection(c);
+        }
+        if role == Role::Origin {
+            self.leave_flight(p, c);
+        }
         self.close_call(c);
-        self.disconnect(p, call.exec);
+        self.disconnect(p, exec);
     }
 }
 
@@ -516,30 +664,11 @@ impl State {
 fn choose_path(p: &Tables, op: u32, line: Key) -> u32 {
     let op = &p.ops[op as usize];
     let first = op.first_path as usize;
-    if op.paths == 1 {
-        return p.paths[first].first_step;
-    }
     let bits = line.draw(Purpose::Path, 0);
     let paths = &p.paths[first..first + op.paths as usize];
-    paths.iter().find(|path| bits <= path.upto).unwrap_or(&paths[paths.len() - 1]).first_step
-}
-
-impl CallState {
-    /// Which compiled call site it is at.
-    pub(super) fn site(&self) -> u32 {
-        self.site
-    }
-
-    /// A publish was accepted; the broker's word arrives with this event.
-    pub(super) fn awaits_acceptance(&mut self, event: u64) {
-        (self.exec, self.reply, self.hit, self.event) = (NONE, None, false, event);
-    }
-
-    /// The message that it delivers, if it does.
-    pub(super) fn delivers(&self) -> Option<u32> {
-        match self.parent {
-            Parent::Message(m) if self.open => Some(m),
-            _ => None,
-        }
+    match paths {
+        // Which one it is cannot be guessed.
+        [one, other] => std::hint::select_unpredictable(bits <= one.upto, one.first_step, other.first_step),
+        _ => paths.iter().find(|path| bits <= path.upto).unwrap_or(&paths[paths.len() - 1]).first_step,
     }
 }

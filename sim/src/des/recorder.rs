@@ -1,29 +1,51 @@
 //! What is measured while a run goes on.
 //!
-//! You are here: `sim::des::recorder`. The other parts of `des` report here; `verdict` and `simulate` read it afterwards.
-//! Always true: integers only; nothing is allocated per event once the vectors have grown. One [`NodeStep`] a node and 250 ms bucket is
-//! kept for the whole run (the twin's are what verdicts compare with, bucket by bucket); latencies only as long as the longest window.
+//! You are here: `sim::des::recorder`. The other parts of `des` report here; `run`, `twin` and `verdict` read it afterwards. Latencies are in
+//! `windows`, user requests in `users`, and debug builds hold the books against each other in `audit`.
+//! Always true: integers only; nothing is allocated per event once the vectors have grown; an answer touches one cache line of its node
+//! and the end of one log. With [`Keep::Totals`] nothing grows with time or with the number of requests.
 //! Not here: what the numbers mean (`verdict`).
 
 use models::metrics::{Histogram, bucket_of};
 use models::system::Cause;
 
+use super::users::Users;
+use super::windows::{History, Latencies, NO_LATENCY, WIDE_BUCKETS, WINDOW_BUCKETS, Window};
 use crate::program::Tables;
 
 /// Length of a bucket.
 pub(crate) const BUCKET_NS: u64 = 250_000_000;
-/// Buckets of the window that breaches are judged by (1 s).
-pub(crate) const WINDOW_BUCKETS: usize = 4;
-/// Buckets of the wide window: recovery, and breaches where the narrow one has too few samples (5 s).
-pub(crate) const WIDE_BUCKETS: usize = 20;
-/// A user request that failed, among latencies in microseconds.
-pub(crate) const FAILED: u32 = u32::MAX;
-/// A user request that never took place or was not done at the end.
-pub(crate) const UNFINISHED: u32 = u32::MAX - 1;
-/// The longest latency told apart, in microseconds (71 minutes).
-pub(crate) const SLOWEST: u32 = u32::MAX - 2;
-/// No latency in the window.
-pub(crate) const NO_P99: u16 = u16::MAX;
+/// Causes of failed tries that are told apart.
+pub(crate) const CAUSES: usize = 6;
+
+/// What a run keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// Totals: nothing that grows.
+    #[default]
+    Totals,
+    /// What verdicts need: a step for each node and bucket, and how each user request ended.
+    Judged,
+    /// Everything over time, edges included, but no user requests.
+    Series,
+}
+
+/// How a request left a station, or a message its topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// Answered rightly; a message: acknowledged.
+    Answered,
+    /// Answered with an error; a message: given up.
+    Failed,
+    /// Turned away on arrival: no room.
+    Refused,
+    /// Turned away later, by whatever sheds load.
+    Shed,
+    /// Its caller had gone, and work for it stopped.
+    Cancelled,
+    /// Lost in a crash.
+    Killed,
+}
 
 /// One node in one bucket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,7 +64,7 @@ pub(crate) struct NodeStep {
     pub(crate) p99: u16,
     /// Median over the same, if series are wanted.
     pub(crate) p50: u16,
-    /// p99 over the wide window.
+    /// p99 over the wide window, where it is wanted.
     pub(crate) p99_wide: u16,
 }
 
@@ -54,16 +76,16 @@ pub(crate) struct EdgeStep {
     pub(crate) failures: u32,
 }
 
-/// All edges between services together in one bucket, and what else is counted for the whole system.
-#[derive(Clone, Copy, Debug, Default)]
+/// The whole system in one bucket: all edges between services together, and what is counted nowhere else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SystemStep {
     pub(crate) first_attempts: u32,
     pub(crate) attempts: u32,
     /// Work that ended after its caller had given up.
     pub(crate) wasted: u32,
-    /// User requests so far: of the entries themselves, and added by surges.
-    pub(crate) users: u32,
-    pub(crate) surged: u32,
+    pub(crate) dead_letters: u32,
+    pub(crate) stale_writes: u32,
+    pub(crate) duplicate_effects: u32,
 }
 
 /// Calls over an edge that ended after the warm-up.
@@ -72,276 +94,487 @@ pub(crate) struct EdgeTotals {
     pub(crate) requests: u64,
     pub(crate) attempts: u64,
     pub(crate) errors: u64,
-    pub(crate) causes: [u64; 5],
     pub(crate) sum_ns: u128,
+    /// By [`Cause`].
+    pub(crate) causes: [u64; CAUSES],
     pub(crate) latencies: Histogram,
 }
 
-/// Time integrals of a service, in nanoseconds times number.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct ServiceTotals {
+/// What a node has ended since the warm-up, to the bucket.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NodeTotals {
+    pub(crate) ended: u64,
+    pub(crate) errors: u64,
+    pub(crate) latencies: Histogram,
+}
+
+/// Sums of a node. Those over time are in nanoseconds times number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NodeSums {
     pub(crate) busy: u128,
     pub(crate) present: u128,
-    /// Sum of waits of those who got a worker, and how many did.
+    /// Waits of those who got a worker, and how many did.
     pub(crate) waits_ns: u128,
     pub(crate) started: u64,
     pub(crate) wasted: u64,
-    busy_now: u32,
-    present_now: u32,
-    busy_since: u64,
-    present_since: u64,
+    pub(crate) degraded: u64,
+    pub(crate) redelivered: u64,
+    pub(crate) dead_letters: u64,
+    pub(crate) stale_writes: u64,
+    pub(crate) duplicate_effects: u64,
+    pub(crate) lost: u64,
+    /// Deepest queue of one replica, the warm-up included.
+    pub(crate) queue_peak: u32,
 }
 
-#[derive(Clone, Debug)]
-struct NodeNow {
-    step: NodeStep,
-    in_flight: u32,
-    /// Latencies of the last buckets, by bucket modulo [`WIDE_BUCKETS`].
-    latencies: Vec<Vec<u16>>,
-    window: Histogram,
-    wide: Histogram,
-    total: Histogram,
-    errors: u64,
-    ended: u64,
+impl NodeSums {
+    fn since(&self, then: &NodeSums) -> NodeSums {
+        NodeSums {
+            busy: self.busy - then.busy,
+            present: self.present - then.present,
+            waits_ns: self.waits_ns - then.waits_ns,
+            started: self.started - then.started,
+            wasted: self.wasted - then.wasted,
+            degraded: self.degraded - then.degraded,
+            redelivered: self.redelivered - then.redelivered,
+            dead_letters: self.dead_letters - then.dead_letters,
+            stale_writes: self.stale_writes - then.stale_writes,
+            duplicate_effects: self.duplicate_effects - then.duplicate_effects,
+            lost: self.lost - then.lost,
+            queue_peak: self.queue_peak,
+        }
+    }
 }
+
+/// A node in the running bucket: all that an event touches, in one cache line.
+///
+/// The integrals are signed sums: `-now` for each who comes, `+now` for each who goes, and `+number x now` when the bucket closes, modulo
+/// 2^64 (one bucket's integral is far below).
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(64))]
+struct NodeNow {
+    ended: u32,
+    errors: u32,
+    timeouts: u32,
+    queue: u32,
+    present: u32,
+    most_present: u32,
+    busy: u32,
+    started: u32,
+    present_sum: u64,
+    busy_sum: u64,
+    waits_ns: u128,
+}
+
+const _: () = assert!(size_of::<NodeNow>() == 64);
 
 /// Everything measured in a run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Recorder {
+    /// When the running bucket ends.
     pub(crate) bucket_end: u64,
+    /// Number of the running bucket, and of the first that `steps` holds.
+    bucket: usize,
+    base: usize,
+    keep: Keep,
     /// From when on totals count.
     warm_up: u64,
     counting: bool,
-    nodes: Vec<NodeNow>,
     entries: usize,
-    impact_buckets: std::ops::Range<usize>,
-    impact: Vec<Histogram>,
-    edges_now: Vec<EdgeStep>,
+    nodes: Vec<NodeNow>,
+    /// Until when the integrals are settled.
+    settled_at: u64,
+    latencies: Latencies,
+    /// Latencies that are kept for good, up to a bucket.
+    history: History,
+    history_end: usize,
     system_now: SystemStep,
-    /// `steps[bucket * nodes + node]`.
-    pub(crate) steps: Vec<NodeStep>,
-    pub(crate) system: Vec<SystemStep>,
-    /// `edges[bucket * edges + edge]`, if series are wanted.
-    pub(crate) edges: Vec<EdgeStep>,
-    series: bool,
-    pub(crate) services: Vec<ServiceTotals>,
-    services_at_warm_up: Vec<ServiceTotals>,
-    /// Per edge, if details are wanted.
-    pub(crate) totals: Vec<EdgeTotals>,
-    /// Latency of each user request in microseconds, in order of arrival, and its entry.
-    pub(crate) users: Vec<u32>,
-    pub(crate) user_entries: Vec<u16>,
-    /// The same for those that surges added.
-    pub(crate) surged: Vec<u32>,
-    pub(crate) surged_entries: Vec<u16>,
-    /// Bit n: user request n met a faulted target.
-    pub(crate) touched: Vec<u64>,
+    users: Users,
+    /// User requests are kept that arrive from this bucket on.
+    users_from: usize,
+    /// `steps[(bucket - base) * nodes + node]`.
+    steps: Vec<NodeStep>,
+    system: Vec<SystemStep>,
+    /// Whose wide window is wanted.
+    wide: Vec<bool>,
+    edges_now: Vec<EdgeStep>,
+    /// `edges[bucket * edges + edge]`.
+    edges: Vec<EdgeStep>,
+    /// Per node, but in forks.
+    sums: Vec<NodeSums>,
+    sums_at_warm_up: Vec<NodeSums>,
+    totals: Vec<NodeTotals>,
+    /// Per edge, if wanted, and the latencies of the running bucket's calls: edge << 16 | latency.
+    edge_totals: Vec<EdgeTotals>,
+    edge_log: Vec<u32>,
+    /// The latencies of entries in these buckets are kept together: entry << 16 | latency.
+    impact_buckets: std::ops::Range<usize>,
+    impact: Vec<u32>,
+    #[cfg(debug_assertions)]
+    audit: super::audit::Audit,
 }
 
 impl Recorder {
+    /// At time 0, keeping totals alone.
     pub(crate) fn new(p: &Tables) -> Self {
-        let node = NodeNow {
-            step: NodeStep::default(),
-            in_flight: 0,
-            latencies: vec![Vec::new(); WIDE_BUCKETS],
-            window: Histogram::default(),
-            wide: Histogram::default(),
-            total: Histogram::default(),
-            errors: 0,
-            ended: 0,
-        };
+        let nodes = p.nodes.len();
         Recorder {
             bucket_end: BUCKET_NS,
-            warm_up: 0,
             counting: true,
-            nodes: vec![node; p.nodes.len()],
             entries: p.entries.len(),
-            impact_buckets: 0..0,
-            impact: Vec::new(),
-            edges_now: vec![EdgeStep::default(); p.edges.len()],
-            system_now: SystemStep::default(),
-            steps: Vec::new(),
-            system: Vec::new(),
-            edges: Vec::new(),
-            series: false,
-            services: vec![ServiceTotals::default(); p.services.len()],
-            services_at_warm_up: vec![ServiceTotals::default(); p.services.len()],
-            totals: Vec::new(),
-            users: Vec::new(),
-            user_entries: Vec::new(),
-            surged: Vec::new(),
-            surged_entries: Vec::new(),
-            touched: Vec::new(),
+            nodes: vec![NodeNow::default(); nodes],
+            latencies: Latencies::new(nodes),
+            users: Users::new(p.entries.len(), false),
+            sums: vec![NodeSums::default(); nodes],
+            sums_at_warm_up: vec![NodeSums::default(); nodes],
+            totals: vec![NodeTotals::default(); nodes],
+            #[cfg(debug_assertions)]
+            audit: super::audit::Audit::new(nodes),
+            ..Recorder::default()
         }
     }
 
-    /// Totals count from `warm_up` on; `series` keeps edges bucket by bucket.
-    pub(crate) fn configure(&mut self, warm_up: u64, series: bool) {
-        self.warm_up = warm_up;
-        self.counting = warm_up == 0;
-        self.series = series;
+    /// What to keep of a run that is at time 0. Totals count from `warm_up` on.
+    pub(crate) fn keep(&mut self, p: &Tables, keep: Keep, warm_up: u64) {
+        (self.keep, self.warm_up, self.counting) = (keep, warm_up, warm_up == 0);
+        self.users = Users::new(self.entries, keep == Keep::Judged);
+        self.wide = vec![keep == Keep::Judged; self.nodes.len()];
+        self.edges_now = if keep == Keep::Series { vec![EdgeStep::default(); p.edges.len()] } else { Vec::new() };
     }
 
     /// Each edge's calls are counted with their latencies.
-    pub(crate) fn watch_details(&mut self) {
-        self.totals = vec![EdgeTotals::default(); self.edges_now.len()];
+    pub(crate) fn watch_edges(&mut self, p: &Tables) {
+        self.edge_totals = vec![EdgeTotals::default(); p.edges.len()];
     }
 
-    /// The latencies of nodes in these buckets are kept together, for [`Recorder::impact`].
-    pub(crate) fn watch_impact(&mut self, buckets: std::ops::Range<usize>) {
-        self.impact_buckets = buckets;
-        self.impact = vec![Histogram::default(); self.entries];
+    /// The latencies of all windows that reach back to before now are kept for good.
+    pub(crate) fn keep_history(&mut self) {
+        self.history_end = self.bucket + WIDE_BUCKETS;
     }
 
-    /// An entry's latencies in the buckets that were asked for.
-    pub(crate) fn impact(&self, entry: usize) -> Option<&Histogram> {
-        self.impact.get(entry)
+    /// Bytes of the last second's latencies.
+    pub(crate) fn last_second_bytes(&self) -> usize {
+        let buckets = self.bucket.saturating_sub((1_000_000_000 / BUCKET_NS) as usize)..self.bucket;
+        buckets.map(|bucket| self.latencies.count(bucket) * size_of::<u16>()).sum()
+    }
+
+    /// A recorder for a run that goes on from here: it knows who is present and what the running bucket has, and nothing of what was before.
+    pub(crate) fn fork(&self) -> Recorder {
+        Recorder {
+            bucket_end: self.bucket_end,
+            bucket: self.bucket,
+            base: self.bucket,
+            keep: Keep::Judged,
+            warm_up: self.warm_up,
+            entries: self.entries,
+            nodes: self.nodes.clone(),
+            settled_at: self.settled_at,
+            latencies: self.latencies.fork(),
+            system_now: self.system_now,
+            users: self.users.fork(),
+            #[cfg(debug_assertions)]
+            audit: self.audit.clone(),
+            ..Recorder::default()
+        }
+    }
+
+    /// For a run that is judged: user requests count from bucket `start` on, the entries' latencies from there to `impact_end` are kept
+    /// together, and `wide` says whose wide windows are wanted.
+    pub(crate) fn judge_from(&mut self, start: usize, impact_end: usize, wide: &[bool]) {
+        self.users_from = start;
+        self.impact_buckets = start..impact_end;
+        self.wide = wide.to_vec();
     }
 
     /// The warm-up is over at `now`.
     pub(crate) fn warmed_up(&mut self, now: u64) {
         self.counting = true;
+        self.flush_edges();
         self.settle(now);
-        self.services_at_warm_up.clone_from(&self.services);
+        self.sums_at_warm_up.clone_from(&self.sums);
     }
 
-    /// Brings the time integrals up to `now`.
+    /// Brings the integrals up to `now`.
     pub(crate) fn settle(&mut self, now: u64) {
-        for s in 0..self.services.len() as u32 {
-            self.busy_changed(s, now, 0);
-            self.present_changed(s, self.entries as u32 + s, now, 0);
+        self.settled_at = now;
+        for (n, node) in self.nodes.iter_mut().enumerate() {
+            let (present, busy) = (u64::from(node.present).wrapping_mul(now), u64::from(node.busy).wrapping_mul(now));
+            if let Some(sums) = self.sums.get_mut(n) {
+                sums.present += u128::from(node.present_sum.wrapping_add(present));
+                sums.busy += u128::from(node.busy_sum.wrapping_add(busy));
+                sums.waits_ns += node.waits_ns;
+                sums.started += u64::from(node.started);
+            }
+            (node.present_sum, node.busy_sum) = (present.wrapping_neg(), busy.wrapping_neg());
+            (node.waits_ns, node.started) = (0, 0);
         }
     }
 
-    /// What a service's totals grew by since the warm-up.
-    pub(crate) fn service_since_warm_up(&self, s: usize) -> ServiceTotals {
-        let (now, then) = (&self.services[s], &self.services_at_warm_up[s]);
-        ServiceTotals {
-            busy: now.busy - then.busy,
-            present: now.present - then.present,
-            waits_ns: now.waits_ns - then.waits_ns,
-            started: now.started - then.started,
-            wasted: now.wasted - then.wasted,
-            ..*now
-        }
-    }
-
-    /// All of a node's latencies since the warm-up, to the bucket, with errors and number ended.
-    pub(crate) fn node_totals(&self, node: usize) -> (&Histogram, u64, u64) {
-        let n = &self.nodes[node];
-        (&n.total, n.errors, n.ended)
-    }
-
-    /// Edges, for indexing `edges`.
-    pub(crate) fn edge_count(&self) -> usize {
-        self.edges_now.len()
-    }
-
-    /// A node in a bucket.
-    #[inline]
-    pub(crate) fn step(&self, bucket: usize, node: usize) -> &NodeStep {
-        &self.steps[bucket * self.nodes.len() + node]
+    /// In debug builds, just before a bucket is closed: holds the books against the requests and messages that are there (node, arrived at).
+    #[cfg(debug_assertions)]
+    pub(crate) fn audit(&mut self, there: impl Iterator<Item = (u32, u64)>) {
+        let (nodes, end) = (&self.nodes, self.bucket_end);
+        // Where the warm-up ends within the bucket, its integral is taken in two parts.
+        let whole = self.settled_at + BUCKET_NS == end || self.settled_at == 0;
+        self.audit.close(end, there, |n| {
+            let integral = nodes[n].present_sum.wrapping_add(u64::from(nodes[n].present).wrapping_mul(end));
+            (nodes[n].present, whole.then_some(integral))
+        });
     }
 
     /// Closes the bucket that ends now; `depth(node)` is the depth of its deepest queue at this moment.
     pub(crate) fn close_bucket(&mut self, depth: impl Fn(usize) -> u32) {
-        let closing = self.system.len();
-        let counts = closing as u64 * BUCKET_NS >= self.warm_up;
-        for (i, node) in self.nodes.iter_mut().enumerate() {
-            let slot = closing % WIDE_BUCKETS;
-            for &latency in &node.latencies[slot] {
-                node.window.add(latency);
-                node.wide.add(latency);
-                if counts {
-                    node.total.add(latency);
-                }
+        #[cfg(debug_assertions)]
+        assert!(self.audit.is_closed_to(self.bucket_end), "every bucket is audited");
+        self.settle(self.bucket_end);
+        self.flush_edges();
+        let (closing, end) = (self.bucket, self.bucket_end);
+        let counts = end - BUCKET_NS >= self.warm_up && !self.totals.is_empty();
+        if counts {
+            for (node, latency) in self.latencies.running() {
+                self.totals[node].latencies.add(latency);
             }
-            if let Some(impact) = self.impact.get_mut(i)
-                && self.impact_buckets.contains(&closing)
-            {
-                node.latencies[slot].iter().for_each(|&latency| impact.add(latency));
+        }
+        if self.impact_buckets.contains(&closing) {
+            let entries = self.entries;
+            self.impact.extend(self.latencies.running().filter(|l| l.0 < entries).map(|(n, latency)| logged(n, latency)));
+        }
+        let kept = self.keep != Keep::Totals;
+        if kept {
+            self.latencies.close();
+            if closing < self.history_end {
+                self.history.keep(&self.latencies, closing);
             }
+            self.system.push(self.system_now);
+        } else {
+            self.latencies.clear();
+        }
+        self.system_now = SystemStep::default();
+        for (n, node) in self.nodes.iter_mut().enumerate() {
             if counts {
-                node.errors += u64::from(node.step.errors);
-                node.ended += u64::from(node.step.ended);
+                self.totals[n].errors += u64::from(node.errors);
+                self.totals[n].ended += u64::from(node.ended);
             }
-            let mut step = node.step;
-            step.p99 = node.window.quantile_bucket(990).unwrap_or(NO_P99);
-            step.p50 = if self.series { node.window.quantile_bucket(500).unwrap_or(NO_P99) } else { NO_P99 };
-            step.p99_wide = node.wide.quantile_bucket(990).unwrap_or(NO_P99);
-            self.steps.push(step);
-            node.step = NodeStep { queue: depth(i), in_flight: node.in_flight, ..NodeStep::default() };
-            // What the next bucket's windows no longer hold.
-            let leaves_window = (closing + 1 + WIDE_BUCKETS - WINDOW_BUCKETS) % WIDE_BUCKETS;
-            for &latency in &node.latencies[leaves_window] {
-                node.window.remove(latency);
+            if let Some(sums) = self.sums.get_mut(n) {
+                sums.queue_peak = sums.queue_peak.max(node.queue);
             }
-            let leaves_wide = (closing + 1) % WIDE_BUCKETS;
-            let mut latencies = std::mem::take(&mut node.latencies[leaves_wide]);
-            for &latency in &latencies {
-                node.wide.remove(latency);
+            if kept {
+                let latencies = &self.latencies;
+                let first = |width: usize| (closing + 1).saturating_sub(width);
+                let window = |width: usize| Window::new(first(width)..=closing, |b| latencies.of(b, n));
+                self.steps.push(NodeStep {
+                    ended: node.ended,
+                    errors: node.errors,
+                    timeouts: node.timeouts,
+                    queue: node.queue,
+                    in_flight: node.most_present,
+                    p99: window(WINDOW_BUCKETS).quantile(990),
+                    p50: if self.keep == Keep::Series { window(WINDOW_BUCKETS).quantile(500) } else { NO_LATENCY },
+                    p99_wide: if self.wide[n] { window(WIDE_BUCKETS).quantile(990) } else { NO_LATENCY },
+                });
             }
-            latencies.clear();
-            node.latencies[leaves_wide] = latencies;
+            (node.ended, node.errors, node.timeouts) = (0, 0, 0);
+            (node.queue, node.most_present) = (depth(n), node.present);
         }
-        self.system.push(self.system_now);
-        self.system_now = SystemStep { users: self.system_now.users, surged: self.system_now.surged, ..SystemStep::default() };
-        if self.series {
-            self.edges.extend_from_slice(&self.edges_now);
-            self.edges_now.fill(EdgeStep::default());
-        }
+        self.edges.extend_from_slice(&self.edges_now);
+        self.edges_now.fill(EdgeStep::default());
+        self.bucket += 1;
         self.bucket_end += BUCKET_NS;
     }
 
-    /// A node has ended something; `latency` is `None` for a connection that was refused or reset.
-    #[inline]
-    pub(crate) fn node_ended(&mut self, node: u32, latency: Option<u64>, error: bool) {
-        let n = &mut self.nodes[node as usize];
-        n.step.ended += 1;
-        n.step.errors += u32::from(error);
-        if let Some(latency) = latency {
-            n.latencies[self.system.len() % WIDE_BUCKETS].push(bucket_of(latency));
+    /// Brings the edges' histograms up to date.
+    fn flush_edges(&mut self) {
+        for entry in self.edge_log.drain(..) {
+            self.edge_totals[(entry >> 16) as usize].latencies.add(entry as u16);
         }
     }
 
+    /// A request has reached a station.
     #[inline]
-    pub(crate) fn node_timeout(&mut self, node: u32) {
-        self.nodes[node as usize].step.timeouts += 1;
-    }
-
-    #[inline]
-    pub(crate) fn node_in_flight(&mut self, node: u32, change: i32) {
+    pub(crate) fn arrived(&mut self, node: u32, now: u64) {
+        #[cfg(debug_assertions)]
+        self.audit.arrived(node, now);
         let n = &mut self.nodes[node as usize];
-        n.in_flight = n.in_flight.wrapping_add_signed(change);
-        n.step.in_flight = n.step.in_flight.max(n.in_flight);
+        n.present = n.present.wrapping_add(1);
+        n.most_present = n.most_present.max(n.present);
+        n.present_sum = n.present_sum.wrapping_sub(now);
     }
 
+    /// A request that had reached a station has left it. `late`: its caller had gone before.
+    #[inline]
+    pub(crate) fn left(&mut self, node: u32, now: u64, arrived_at: u64, how: Left, late: bool) {
+        #[cfg(debug_assertions)]
+        self.audit.left(node, now, arrived_at, how, late);
+        let n = &mut self.nodes[node as usize];
+        n.present = n.present.wrapping_sub(1);
+        n.present_sum = n.present_sum.wrapping_add(now);
+        if how != Left::Killed {
+            n.ended += 1;
+            n.errors += u32::from(how != Left::Answered);
+            self.latencies.add(node, bucket_of(now - arrived_at));
+        }
+        if late && matches!(how, Left::Answered | Left::Failed) {
+            self.system_now.wasted += 1;
+            self.count(node, |sums| &mut sums.wasted);
+        }
+    }
+
+    /// A connection to a node was refused or reset: it has ended with an error, without a latency.
+    #[inline]
+    pub(crate) fn connection_error(&mut self, node: u32) {
+        let n = &mut self.nodes[node as usize];
+        n.ended += 1;
+        n.errors += 1;
+    }
+
+    /// A request has got a worker, after it `waited` for one.
+    #[inline]
+    pub(crate) fn worker_taken(&mut self, node: u32, now: u64, waited: u64) {
+        let n = &mut self.nodes[node as usize];
+        n.busy = n.busy.wrapping_add(1);
+        n.busy_sum = n.busy_sum.wrapping_sub(now);
+        n.started += 1;
+        n.waits_ns += u128::from(waited);
+    }
+
+    /// A worker is free again.
+    #[inline]
+    pub(crate) fn worker_freed(&mut self, node: u32, now: u64) {
+        let n = &mut self.nodes[node as usize];
+        n.busy = n.busy.wrapping_sub(1);
+        n.busy_sum = n.busy_sum.wrapping_add(now);
+    }
+
+    /// [`Recorder::arrived`] and [`Recorder::worker_taken`] in one.
+    #[inline(always)]
+    pub(crate) fn arrived_at_work(&mut self, node: u32, now: u64) {
+        #[cfg(debug_assertions)]
+        self.audit.arrived(node, now);
+        let n = &mut self.nodes[node as usize];
+        n.present = n.present.wrapping_add(1);
+        n.most_present = n.most_present.max(n.present);
+        n.present_sum = n.present_sum.wrapping_sub(now);
+        n.busy = n.busy.wrapping_add(1);
+        n.busy_sum = n.busy_sum.wrapping_sub(now);
+        n.started += 1;
+    }
+
+    /// [`Recorder::left`], answered in time, and [`Recorder::worker_freed`] in one.
+    #[inline(always)]
+    pub(crate) fn left_work(&mut self, node: u32, now: u64, arrived_at: u64) {
+        #[cfg(debug_assertions)]
+        self.audit.left(node, now, arrived_at, Left::Answered, false);
+        let n = &mut self.nodes[node as usize];
+        n.present = n.present.wrapping_sub(1);
+        n.present_sum = n.present_sum.wrapping_add(now);
+        n.busy = n.busy.wrapping_sub(1);
+        n.busy_sum = n.busy_sum.wrapping_add(now);
+        n.ended += 1;
+        self.latencies.add(node, bucket_of(now - arrived_at));
+    }
+
+    /// A queue is this deep now.
     #[inline]
     pub(crate) fn queue_depth(&mut self, node: u32, depth: u32) {
-        let step = &mut self.nodes[node as usize].step;
-        step.queue = step.queue.max(depth);
+        let n = &mut self.nodes[node as usize];
+        n.queue = n.queue.max(depth);
+    }
+
+    /// A try at a node has lasted too long for its caller.
+    #[inline]
+    pub(crate) fn node_timeout(&mut self, node: u32) {
+        self.nodes[node as usize].timeouts += 1;
+    }
+
+    /// An answer was given although a callee had failed.
+    #[inline]
+    pub(crate) fn degraded(&mut self, node: u32) {
+        self.count(node, |sums| &mut sums.degraded);
     }
 
     #[inline]
-    pub(crate) fn attempt(&mut self, edge: u32, inner: bool, again: bool) {
-        if inner {
-            self.system_now.attempts += 1;
-            self.system_now.first_attempts += u32::from(!again);
+    fn count(&mut self, node: u32, which: impl Fn(&mut NodeSums) -> &mut u64) {
+        if let Some(sums) = self.sums.get_mut(node as usize) {
+            *which(sums) += 1;
         }
-        if self.series {
-            let e = &mut self.edges_now[edge as usize];
+    }
+
+    /// A topic has taken a message (one that it refuses arrives and leaves, too).
+    #[inline]
+    pub(crate) fn message_arrived(&mut self, node: u32, now: u64) {
+        self.arrived(node, now);
+    }
+
+    /// A message has left its topic: acknowledged (`Answered`), given up (`Failed`), not taken (`Refused`), dropped to make room (`Shed`),
+    /// lost with its broker (`Killed`). The first two have a latency.
+    #[inline]
+    pub(crate) fn message_left(&mut self, node: u32, now: u64, published_at: u64, how: Left) {
+        #[cfg(debug_assertions)]
+        self.audit.left(node, now, published_at, how, false);
+        let n = &mut self.nodes[node as usize];
+        n.present = n.present.wrapping_sub(1);
+        n.present_sum = n.present_sum.wrapping_add(now);
+        n.ended += 1;
+        n.errors += u32::from(how != Left::Answered);
+        match how {
+            Left::Answered | Left::Failed => self.latencies.add(node, bucket_of(now - published_at)),
+            Left::Killed => self.message_lost(node),
+            Left::Refused | Left::Shed | Left::Cancelled => {}
+        }
+    }
+
+    /// A message is delivered again.
+    #[inline]
+    pub(crate) fn redelivered(&mut self, node: u32) {
+        self.count(node, |sums| &mut sums.redelivered);
+    }
+
+    /// A message has used up its deliveries (and leaves as `Failed`).
+    #[inline]
+    pub(crate) fn dead_letter(&mut self, node: u32) {
+        self.system_now.dead_letters += 1;
+        self.count(node, |sums| &mut sums.dead_letters);
+    }
+
+    /// A consumer applied an older update after a newer one.
+    #[inline]
+    pub(crate) fn stale_write(&mut self, node: u32) {
+        self.system_now.stale_writes += 1;
+        self.count(node, |sums| &mut sums.stale_writes);
+    }
+
+    /// A consumer applied the same message twice.
+    #[inline]
+    pub(crate) fn duplicate_effect(&mut self, node: u32) {
+        self.system_now.duplicate_effects += 1;
+        self.count(node, |sums| &mut sums.duplicate_effects);
+    }
+
+    /// A message vanished before it reached its topic (one that is lost with its broker leaves as `Killed`).
+    #[inline]
+    pub(crate) fn message_lost(&mut self, node: u32) {
+        self.count(node, |sums| &mut sums.lost);
+    }
+
+    /// A try is sent. `inner`: not by a user; `again`: not the first of its call.
+    #[inline]
+    pub(crate) fn attempt(&mut self, edge: u32, inner: bool, again: bool) {
+        self.system_now.attempts += u32::from(inner);
+        self.system_now.first_attempts += u32::from(inner && !again);
+        if let Some(e) = self.edges_now.get_mut(edge as usize) {
             e.attempts += 1;
             e.retries += u32::from(again);
         }
     }
 
+    /// A try has failed.
     #[inline]
     pub(crate) fn attempt_failed(&mut self, edge: u32, cause: Cause) {
-        if self.series {
-            self.edges_now[edge as usize].failures += 1;
+        if let Some(e) = self.edges_now.get_mut(edge as usize) {
+            e.failures += 1;
         }
         if self.counting
-            && let Some(totals) = self.totals.get_mut(edge as usize)
+            && let Some(totals) = self.edge_totals.get_mut(edge as usize)
         {
             totals.causes[cause as usize] += 1;
         }
@@ -349,94 +582,160 @@ impl Recorder {
 
     /// A call, all its tries together, is over.
     #[inline]
-    pub(crate) fn call_ended(&mut self, edge: u32, latency: u64, attempt: u16, failed: bool) {
+    pub(crate) fn call_ended(&mut self, edge: u32, latency: u64, attempts_minus_1: u16, failed: bool) {
         if self.counting
-            && let Some(totals) = self.totals.get_mut(edge as usize)
+            && let Some(totals) = self.edge_totals.get_mut(edge as usize)
         {
             totals.requests += 1;
-            totals.attempts += u64::from(attempt) + 1;
+            totals.attempts += u64::from(attempts_minus_1) + 1;
             totals.errors += u64::from(failed);
             totals.sum_ns += u128::from(latency);
-            totals.latencies.add(bucket_of(latency));
+            self.edge_log.push(edge << 16 | u32::from(bucket_of(latency)));
         }
-    }
-
-    #[inline]
-    pub(crate) fn busy_changed(&mut self, service: u32, now: u64, change: i32) {
-        let s = &mut self.services[service as usize];
-        s.busy += u128::from(s.busy_now) * u128::from(now - s.busy_since);
-        s.busy_since = now;
-        s.busy_now = s.busy_now.wrapping_add_signed(change);
-    }
-
-    #[inline]
-    pub(crate) fn present_changed(&mut self, service: u32, node: u32, now: u64, change: i32) {
-        let s = &mut self.services[service as usize];
-        s.present += u128::from(s.present_now) * u128::from(now - s.present_since);
-        s.present_since = now;
-        s.present_now = s.present_now.wrapping_add_signed(change);
-        self.node_in_flight(node, change);
-    }
-
-    #[inline]
-    pub(crate) fn waited(&mut self, service: u32, wait: u64) {
-        let s = &mut self.services[service as usize];
-        s.waits_ns += u128::from(wait);
-        s.started += 1;
-    }
-
-    #[inline]
-    pub(crate) fn wasted(&mut self, service: u32) {
-        self.services[service as usize].wasted += 1;
-        self.system_now.wasted += 1;
     }
 
     /// A user request arrives; returns its number.
     #[inline]
     pub(crate) fn user_arrived(&mut self, entry: u32, surge: bool) -> u32 {
-        if surge {
-            self.system_now.surged += 1;
-            self.surged.push(UNFINISHED);
-            self.surged_entries.push(entry as u16);
-            (self.surged.len() as u32 - 1) | super::SURGE
-        } else {
-            self.system_now.users += 1;
-            self.users.push(UNFINISHED);
-            self.user_entries.push(entry as u16);
-            self.users.len() as u32 - 1
-        }
+        self.users.arrived(entry, surge, self.bucket >= self.users_from)
     }
 
-    fn user(&mut self, number: u32) -> &mut u32 {
-        if number & super::SURGE == 0 {
-            &mut self.users[number as usize]
-        } else {
-            &mut self.surged[(number & !super::SURGE) as usize]
-        }
+    /// The `nth` request of one of an entry's `users` who wait for their answers arrives; returns its number.
+    #[inline]
+    pub(crate) fn user_arrived_nth(&mut self, entry: u32, user: u32, nth: u32, users: u32) -> u32 {
+        self.users.arrived_nth(entry, user, nth, users, self.bucket >= self.users_from)
     }
 
-    pub(crate) fn user_ended(&mut self, number: u32, latency: u64, failed: bool) {
-        *self.user(number) = if failed { FAILED } else { (latency / 1_000).min(u64::from(SLOWEST)) as u32 };
+    /// A user request is over.
+    #[inline]
+    pub(crate) fn user_ended(&mut self, number: u32, entry_node: u32, latency: u64, failed: bool) {
+        let n = &mut self.nodes[entry_node as usize];
+        n.ended += 1;
+        n.errors += u32::from(failed);
+        self.latencies.add(entry_node, bucket_of(latency));
+        self.users.ended(number, latency, failed);
     }
 
     /// A user request that is not done at the end of the run has lasted this long.
     pub(crate) fn user_unfinished(&mut self, number: u32, lasted: u64) {
-        *self.user(number) = (lasted / 1_000).min(u64::from(SLOWEST)) as u32;
+        self.users.ended(number, lasted, false);
     }
 
     /// A user request met a faulted target.
+    #[inline]
     pub(crate) fn touch(&mut self, number: u32) {
-        if number & super::SURGE == 0 {
-            let word = number as usize / 64;
-            if self.touched.len() <= word {
-                self.touched.resize(word + 1, 0);
-            }
-            self.touched[word] |= 1 << (number % 64);
-        }
+        self.users.touch(number);
     }
 
-    /// Whether it did. Those that a surge added always did.
-    pub(crate) fn was_touched(&self, number: u32) -> bool {
-        number & super::SURGE != 0 || self.touched.get(number as usize / 64).is_some_and(|word| word & (1 << (number % 64)) != 0)
+    /// Whether no more user requests can be told apart, so that the run has to end (asked where the slabs' limits are).
+    pub(crate) fn is_full(&self) -> bool {
+        self.users.is_full()
+    }
+}
+
+fn logged(node: usize, latency: u16) -> u32 {
+    (node as u32) << 16 | u32::from(latency)
+}
+
+/// What was measured.
+impl Recorder {
+    /// Buckets closed: the number of the next.
+    pub(crate) fn closed(&self) -> usize {
+        self.bucket
+    }
+
+    /// The buckets whose steps it holds itself.
+    pub(crate) fn own_buckets(&self) -> std::ops::Range<usize> {
+        self.base..self.base + self.system.len()
+    }
+
+    /// A node in one of them.
+    #[inline]
+    pub(crate) fn step(&self, bucket: usize, node: usize) -> &NodeStep {
+        &self.steps[(bucket - self.base) * self.nodes.len() + node]
+    }
+
+    /// The whole system in each of them.
+    pub(crate) fn system(&self) -> &[SystemStep] {
+        &self.system
+    }
+
+    /// Each edge in each bucket (`[bucket * edges + edge]`), and how many edges there are; nothing unless series are kept.
+    pub(crate) fn edges(&self) -> (&[EdgeStep], usize) {
+        (&self.edges, self.edges_now.len())
+    }
+
+    pub(crate) fn users(&self) -> &Users {
+        &self.users
+    }
+
+    /// What a node has ended since the warm-up; not in forks.
+    pub(crate) fn node_totals(&self, node: usize) -> &NodeTotals {
+        &self.totals[node]
+    }
+
+    /// Gives the histograms back.
+    pub(crate) fn drop_totals(&mut self) {
+        self.totals = Vec::new();
+    }
+
+    /// A node's sums since the warm-up; not in forks.
+    pub(crate) fn node_sums(&self, node: usize) -> NodeSums {
+        self.sums[node].since(&self.sums_at_warm_up[node])
+    }
+
+    /// Calls over an edge since the warm-up, if they were watched.
+    pub(crate) fn edge_totals(&self, edge: usize) -> Option<&EdgeTotals> {
+        self.edge_totals.get(edge)
+    }
+
+    /// The nearest-rank p99 of an entry's latencies in the buckets that were asked for, as a histogram bucket.
+    pub(crate) fn impact_p99(&self, entry: usize) -> u16 {
+        let of_entry = self.impact.iter().filter(|&&l| (l >> 16) as usize == entry);
+        let mut latencies: Vec<u16> = of_entry.map(|&l| l as u16).collect();
+        latencies.sort_unstable();
+        Window::new(0..=0, |_| &latencies).quantile(990)
+    }
+
+    /// The run is over: what only served to go on is given back.
+    pub(crate) fn end(&mut self, now: u64) {
+        self.settle(now);
+        self.flush_edges();
+        self.latencies = Latencies::default();
+    }
+
+    /// Moves the steps out: `[bucket * nodes + node]`.
+    pub(crate) fn take_steps(&mut self) -> Vec<NodeStep> {
+        std::mem::take(&mut self.steps)
+    }
+
+    /// From here on the run is its twin: takes over how the twin's user requests end (those `open` now, and all later ones), and adds the
+    /// buckets whose windows reach back to before now. `step` gives the twin's steps, of which there are `buckets`.
+    pub(crate) fn splice(
+        &mut self,
+        twin: &Recorder,
+        buckets: usize,
+        step: impl Fn(usize, usize) -> NodeStep,
+        open: impl Iterator<Item = u32>,
+    ) {
+        let seam = self.bucket;
+        assert!(self.latencies.running().next().is_none(), "a seam lies between two buckets");
+        let own = std::mem::take(&mut self.latencies);
+        let of = |bucket, node| if bucket < seam { own.of(bucket, node) } else { twin.history.of(bucket, node) };
+        for bucket in seam..(seam + WIDE_BUCKETS - 1).min(buckets) {
+            for node in 0..self.nodes.len() {
+                let window = |width: usize| Window::new((bucket + 1).saturating_sub(width)..=bucket, |b| of(b, node));
+                let p99_wide = if self.wide[node] { window(WIDE_BUCKETS).quantile(990) } else { NO_LATENCY };
+                self.steps.push(NodeStep { p99: window(WINDOW_BUCKETS).quantile(990), p99_wide, ..step(bucket, node) });
+            }
+            self.system.push(twin.system[bucket]);
+        }
+        for bucket in seam.max(self.impact_buckets.start)..self.impact_buckets.end.min(buckets) {
+            for entry in 0..self.entries {
+                self.impact.extend(twin.history.of(bucket, entry).iter().map(|&latency| logged(entry, latency)));
+            }
+        }
+        self.users.splice(&twin.users, open);
+        self.bucket = buckets;
     }
 }

@@ -1,132 +1,172 @@
 //! The callee's side: replicas with workers and a queue, and the steps of a request.
 //!
-//! You are here: `sim::des::server`. `client` sends requests here and hears of their end.
+//! You are here: `sim::des::server`. `client` sends requests here and hears of their end; `replicas` says which replica a try goes to,
+//! `control` sheds load and says how work slows down, `crash` kills.
 //! Always true: a worker that is held is counted in `busy`; a request that waits for one is linked in its replica's queue, and in no
-//! other; a request leaves by exactly one of `finish`, `cancel`, `kill`.
+//! other; a request leaves by exactly one of `finish`, `shed`, `cancel`, `kill`.
 
-use models::rng::{Key, Purpose};
-use models::system::{Balance, Cause, Wait};
+use models::rng::Purpose;
+use models::system::{Cause, Wait};
 
-use super::client::Parent;
 use super::queue::Kind;
-use super::{Exec, Mark, Phase, Role, State};
+use super::records::{Parent, Phase, Role, flag};
+use super::{Left, Mark, State};
 use crate::program::{FAR_NS, NONE, StepP, Tables};
 
 impl State {
-    /// Which replica of a service a try goes to.
-    pub(super) fn choose_replica(&mut self, p: &Tables, service: u32, edge: u32, key: Key) -> u32 {
-        let s = &p.services[service as usize];
-        if s.replicas == 1 {
-            return s.replica_base;
-        }
-        let any = |n| s.replica_base + models::rng::below(key.draw(Purpose::Balance, n), u64::from(s.replicas)) as u32;
-        match s.balance {
-            Balance::RoundRobin => {
-                let turn = &mut self.turns[edge as usize];
-                let replica = s.replica_base + *turn;
-                *turn = if *turn + 1 == s.replicas { 0 } else { *turn + 1 };
-                replica
-            }
-            Balance::Random => any(0),
-            Balance::LeastOutstanding => (s.replica_base..s.replica_base + s.replicas)
-                .min_by_key(|&r| self.replicas[r as usize].present)
-                .expect("a service has a replica"),
-            Balance::TwoChoices => {
-                let (a, b) = (any(0), any(1));
-                if self.replicas[b as usize].present < self.replicas[a as usize].present { b } else { a }
-            }
-        }
-    }
-
     /// A request reaches its replica (or a message its topic).
     pub(super) fn request_arrives(&mut self, p: &Tables, x: u32) {
-        let exec = self.execs[x];
-        self.execs[x].event = 0;
-        if exec.op == NONE {
+        let exec = &mut self.execs[x];
+        exec.event = 0;
+        if self.effects.any || exec.role == Role::Publish {
+            self.request_arrives_anywhere(p, x);
+            return;
+        }
+        let replica = &mut self.replicas[exec.replica as usize];
+        if !replica.up || replica.special || exec.has(flag::ABANDONED) {
+            self.request_arrives_anywhere(p, x);
+            return;
+        }
+        // The way of most: what `request_arrives_anywhere` does, where there is nothing else to ask.
+        exec.arrived = self.now;
+        replica.present += 1;
+        if let StepP::Work { table, .. } = p.steps[exec.step as usize]
+            && replica.busy < replica.limit
+            && replica.queued == 0
+        {
+            replica.busy += 1;
+            self.recorder.arrived_at_work(replica.node, self.now);
+            let work = p.tables[table as usize].draw(exec.key.draw(Purpose::Work, u32::from(exec.works)));
+            exec.works += 1;
+            exec.phase = Phase::Working;
+            exec.flags |= flag::WORKER;
+            exec.event = self.queue.push(self.now + work, Kind::WorkDone, x);
+            return;
+        }
+        self.recorder.arrived(replica.node, self.now);
+        self.take_in(p, x);
+    }
+
+    #[inline(never)]
+    fn request_arrives_anywhere(&mut self, p: &Tables, x: u32) {
+        if self.effects.any && !self.gets_through(p, x) {
+            return;
+        }
+        let exec = &mut self.execs[x];
+        if exec.role == Role::Publish {
             self.message_arrives(p, x);
             return;
         }
-        let service = &p.services[exec.service as usize];
-        self.note(Mark::RequestArrives, service.node, exec.key);
-        let effect = &self.effects.services[exec.service as usize];
-        let faulted = effect.active;
-        if faulted {
-            self.recorder.touch(exec.request);
-        }
-        let replica = self.replicas[exec.replica as usize];
+        let replica = &mut self.replicas[exec.replica as usize];
         if !replica.up {
+            let (call, silent) = (exec.call, replica.silent);
             self.free_exec(x);
-            if exec.call != NONE && !replica.silent {
-                self.connection_error(p, exec.call);
-            } else if exec.call != NONE {
-                self.calls[exec.call].exec = NONE;
+            if call != NONE {
+                if silent { self.calls[call].exec = NONE } else { self.connection_error(p, call) }
             }
             return;
         }
-        if exec.abandoned && service.cancel {
+        if exec.has(flag::ABANDONED) && replica.cancel {
             self.free_exec(x);
             return;
         }
-        self.execs[x].arrived = self.now;
-        self.replicas[exec.replica as usize].present += 1;
-        self.recorder.present_changed(exec.service, service.node, self.now, 1);
-        if faulted {
-            let effect = &self.effects.services[exec.service as usize];
-            if effect.errors.iter().any(|&(fault, chance)| State::fault_draw(exec.key, fault, chance)) {
-                self.finish(p, x, Some(Cause::Error));
-                return;
-            }
+        exec.arrived = self.now;
+        replica.present += 1;
+        self.recorder.arrived(replica.node, self.now);
+        if replica.special && !self.admits(p, x) {
+            self.finish(p, x, Some(Cause::Overload));
+            return;
         }
-        let needs_worker = service.blocking || matches!(p.steps[exec.step as usize], StepP::Work { .. });
-        if !needs_worker {
+        if self.effects.any && self.fails_on_arrival(x) {
+            self.finish(p, x, Some(Cause::Error));
+            return;
+        }
+        self.take_in(p, x);
+    }
+
+    /// A request that has arrived gets a worker, or waits for one, or is refused.
+    #[inline(always)]
+    fn take_in(&mut self, p: &Tables, x: u32) {
+        let exec = &self.execs[x];
+        let replica = &self.replicas[exec.replica as usize];
+        let works = matches!(p.steps[exec.step as usize], StepP::Work { .. });
+        if !works && !replica.blocking {
             self.make_ready(x);
         } else if replica.busy < replica.limit && replica.queued == 0 {
             self.start(p, x, 0);
-        } else if replica.queued >= service.queue {
+        } else if replica.queued >= replica.queue_bound {
             self.finish(p, x, Some(Cause::Overload));
         } else {
-            self.enqueue(p, x);
+            self.enqueue(x);
         }
     }
 
-    fn make_ready(&mut self, x: u32) {
+    /// Whether no black hole swallows a request that was on its way; if one does, nobody hears of it.
+    fn gets_through(&mut self, p: &Tables, x: u32) -> bool {
+        let call = self.execs[x].call;
+        if call == NONE {
+            return true;
+        }
+        let e = p.sites[self.calls[call].site as usize].edge;
+        if !self.effects.edges[e as usize].black_hole.requests() {
+            return true;
+        }
+        self.calls[call].exec = NONE;
+        self.free_exec(x);
+        false
+    }
+
+    /// Whether a fault makes a request fail on arrival.
+    fn fails_on_arrival(&mut self, x: u32) -> bool {
+        let exec = &self.execs[x];
+        let effect = &self.effects.services[self.replicas[exec.replica as usize].service as usize];
+        if !effect.active {
+            return false;
+        }
+        self.recorder.touch(exec.request);
+        effect.errors.iter().any(|&(fault, chance)| State::fault_draw(exec.key, fault, chance))
+    }
+
+    #[inline(always)]
+    pub(super) fn make_ready(&mut self, x: u32) {
         let exec = &mut self.execs[x];
         exec.phase = Phase::Ready;
         let generation = exec.generation;
-        self.ready.push_back((x, generation));
+        self.ready.push((x, generation));
     }
 
     /// Goes on with a request's steps until it has to wait or is done.
     pub(super) fn advance(&mut self, p: &Tables, x: u32) {
-        if self.execs[x].failed {
+        let exec = &self.execs[x];
+        if exec.has(flag::FAILED) {
             self.finish(p, x, Some(Cause::Error));
             return;
         }
-        self.abandon_open_calls(p, x);
+        if exec.first_call != NONE {
+            self.abandon_open_calls(p, x);
+        }
         loop {
             let exec = &mut self.execs[x];
             match p.steps[exec.step as usize] {
                 StepP::Work { .. } => {
-                    let replica = self.replicas[exec.replica as usize];
-                    if exec.holds_worker {
+                    let replica = &self.replicas[exec.replica as usize];
+                    if exec.has(flag::WORKER) {
                         self.start_work(p, x);
                     } else if replica.busy < replica.limit && replica.queued == 0 {
                         self.start(p, x, 0);
                     } else {
-                        self.enqueue(p, x);
+                        self.enqueue(x);
                     }
                     return;
                 }
                 StepP::Call(_) | StepP::Lookup(_) => {
                     let step = exec.step;
                     exec.step += 1;
-                    (exec.phase, exec.pending, exec.wanted, exec.successes) = (Phase::Waiting, 0, 1, 0);
+                    (exec.phase, exec.pending, exec.wanted) = (Phase::Waiting, 0, 1);
                     self.open_branch(p, x, step);
-                    if self.execs[x].phase != Phase::Waiting {
-                        return; // it is ready already, and will go on from there
-                    }
-                    if self.execs[x].pending > 0 {
-                        return;
+                    let exec = &self.execs[x];
+                    if exec.phase != Phase::Waiting || exec.pending > 0 {
+                        return; // it is ready already and will go on from there, or it waits
                     }
                 }
                 StepP::Fork { count, wait } => {
@@ -138,21 +178,18 @@ impl State {
                         Wait::First => 1,
                         Wait::Quorum(n) => n.min(u32::from(count)) as u16,
                     };
-                    (exec.phase, exec.pending, exec.wanted, exec.successes) = (Phase::Waiting, 1, wanted, 0);
+                    (exec.phase, exec.pending, exec.wanted) = (Phase::Waiting, 1, wanted);
                     for branch in 0..u32::from(count) {
                         self.open_branch(p, x, first + branch);
                     }
                     let exec = &mut self.execs[x];
                     exec.pending -= 1;
-                    if exec.phase != Phase::Waiting {
-                        return;
-                    }
-                    if exec.pending > 0 && exec.successes < exec.wanted {
+                    if exec.phase != Phase::Waiting || exec.pending > 0 && exec.wanted > 0 {
                         return;
                     }
                 }
                 StepP::End { error } => {
-                    let failed = error && p.ops[exec.op as usize].error.hits(exec.key.draw(Purpose::OwnError, 0));
+                    let failed = exec.has(flag::POISONED) || error.may_hit() && error.hits(exec.key.draw(Purpose::OwnError, 0));
                     self.finish(p, x, failed.then_some(Cause::Error));
                     return;
                 }
@@ -161,8 +198,9 @@ impl State {
     }
 
     /// Opens the call of one branch; `pending` counts it if it is waited for.
+    #[inline(always)]
     fn open_branch(&mut self, p: &Tables, x: u32, step: u32) {
-        let exec = self.execs[x];
+        let exec = &mut self.execs[x];
         let (site, role, lookup, cache_key) = match p.steps[step as usize] {
             StepP::Call(site) => (site, Role::Plain, NONE, NONE),
             StepP::Lookup(lookup) => {
@@ -175,91 +213,111 @@ impl State {
             _ => unreachable!("branches are calls and lookups"),
         };
         let s = &p.sites[site as usize];
-        let bits = exec.line.draw(Purpose::Times, s.site);
-        let repetitions = s.times.iter().find(|&&(_, upto)| bits <= upto).or(s.times.last()).map_or(1, |&(count, _)| count);
+        let repetitions = if s.once {
+            1
+        } else {
+            let bits = exec.line.draw(Purpose::Times, s.site);
+            s.times.iter().find(|&&(_, upto)| bits <= upto).or(s.times.last()).map_or(1, |&(count, _)| count)
+        };
         if repetitions == 0 {
             return;
         }
-        let parent = if s.wait { Parent::Exec(x) } else { Parent::Nobody };
-        if s.wait {
-            self.execs[x].pending += 1;
-        }
-        self.open_call(p, parent, site, exec.key, exec.line, 0, repetitions, exec.request, role, cache_key, lookup);
+        let (key, line, request) = (exec.key, exec.line, exec.request);
+        let (from, parent) = if s.wait {
+            exec.pending += 1;
+            (Parent::Exec, x)
+        } else {
+            (Parent::Nobody, NONE)
+        };
+        self.open_call(p, from, parent, site, key, line, 0, repetitions, request, role, cache_key, lookup);
     }
 
     /// One waited-for branch of a request is over.
+    #[inline(always)]
     pub(super) fn branch_done(&mut self, x: u32, succeeded: bool, fails: bool) {
         let exec = &mut self.execs[x];
         exec.pending -= 1;
-        exec.successes += u16::from(succeeded);
-        exec.failed |= fails;
-        let done = exec.failed || exec.pending == 0 || exec.successes >= exec.wanted;
+        exec.wanted = exec.wanted.saturating_sub(u16::from(succeeded));
+        if fails {
+            exec.flags |= flag::FAILED;
+        } else if !succeeded {
+            exec.flags |= flag::DEGRADED;
+        }
+        let done = fails || exec.pending == 0 || exec.wanted == 0;
         if done && exec.phase == Phase::Waiting {
             self.make_ready(x);
         }
     }
 
-    fn enqueue(&mut self, p: &Tables, x: u32) {
+    fn enqueue(&mut self, x: u32) {
         let exec = &mut self.execs[x];
         exec.phase = Phase::Queued;
         exec.waits_since = self.now;
-        let (service, r) = (exec.service, exec.replica);
-        let replica = &mut self.replicas[r as usize];
+        let replica = &mut self.replicas[exec.replica as usize];
         (exec.next, exec.prev) = (NONE, replica.tail);
-        match replica.tail {
-            NONE => replica.head = x,
-            tail => self.execs[tail].next = x,
-        }
-        let replica = &mut self.replicas[r as usize];
-        replica.tail = x;
+        let last = std::mem::replace(&mut replica.tail, x);
         replica.queued += 1;
-        let depth = replica.queued;
-        self.recorder.queue_depth(p.services[service as usize].node, depth);
+        let (node, depth) = (replica.node, replica.queued);
+        if last == NONE {
+            replica.head = x;
+        } else {
+            self.execs[last].next = x;
+        }
+        self.recorder.queue_depth(node, depth);
     }
 
     fn unlink(&mut self, x: u32) {
-        let Exec { next, prev, replica, .. } = self.execs[x];
+        let exec = &self.execs[x];
+        let (next, prev, r) = (exec.next, exec.prev, exec.replica as usize);
         match next {
-            NONE => self.replicas[replica as usize].tail = prev,
+            NONE => self.replicas[r].tail = prev,
             next => self.execs[next].prev = prev,
         }
         match prev {
-            NONE => self.replicas[replica as usize].head = next,
+            NONE => self.replicas[r].head = next,
             prev => self.execs[prev].next = next,
         }
-        self.replicas[replica as usize].queued -= 1;
+        self.replicas[r].queued -= 1;
     }
 
     /// Gives free workers to those who wait.
     pub(super) fn dispatch(&mut self, p: &Tables, r: u32) {
         loop {
-            let replica = self.replicas[r as usize];
+            let replica = &self.replicas[r as usize];
             if replica.queued == 0 || replica.busy >= replica.limit {
                 return;
             }
-            let lifo = p.services[self.execs[replica.head].service as usize].lifo;
-            let x = if lifo { replica.tail } else { replica.head };
+            let x = if replica.lifo { replica.tail } else { replica.head };
+            let special = replica.special;
             self.unlink(x);
             let waited = self.now - self.execs[x].waits_since;
-            self.start(p, x, waited);
+            if special && self.sheds(p, x, waited) {
+                self.shed(p, x);
+            } else {
+                self.start(p, x, waited);
+            }
         }
     }
 
     /// Gives a worker to a request that has none.
+    #[inline(always)]
     fn start(&mut self, p: &Tables, x: u32, waited: u64) {
         let exec = &mut self.execs[x];
-        exec.holds_worker = true;
-        let (service, r, step) = (exec.service, exec.replica, exec.step);
-        self.replicas[r as usize].busy += 1;
-        self.recorder.busy_changed(service, self.now, 1);
-        self.recorder.waited(service, waited);
-        if matches!(p.steps[step as usize], StepP::Work { .. }) {
+        exec.flags |= flag::WORKER;
+        let replica = &mut self.replicas[exec.replica as usize];
+        replica.busy += 1;
+        self.recorder.worker_taken(replica.node, self.now, waited);
+        if replica.special {
+            self.worker_changed(p, x, true);
+        }
+        if matches!(p.steps[self.execs[x].step as usize], StepP::Work { .. }) {
             self.start_work(p, x);
         } else {
             self.make_ready(x);
         }
     }
 
+    #[inline(always)]
     fn start_work(&mut self, p: &Tables, x: u32) {
         let exec = &mut self.execs[x];
         let StepP::Work { table, .. } = p.steps[exec.step as usize] else {
@@ -268,68 +326,155 @@ impl State {
         let mut work = p.tables[table as usize].draw(exec.key.draw(Purpose::Work, u32::from(exec.works)));
         exec.works += 1;
         exec.phase = Phase::Working;
-        let (service, request) = (exec.service, exec.request);
-        let effect = &self.effects.services[service as usize];
-        if effect.active {
-            self.recorder.touch(request);
-            work = ((u128::from(work) * u128::from(effect.slow_q16)) >> 16).min(u128::from(FAR_NS)) as u64;
+        if self.replicas[exec.replica as usize].special {
+            work = self.slowed_by_load(p, x, work);
+        }
+        if self.effects.any {
+            work = self.slowed_by_faults(x, work);
         }
         self.execs[x].event = self.queue.push(self.now + work, Kind::WorkDone, x);
     }
 
+    /// What work takes under the faults that are on.
+    fn slowed_by_faults(&mut self, x: u32, mut work: u64) -> u64 {
+        let exec = &self.execs[x];
+        let effect = &self.effects.services[self.replicas[exec.replica as usize].service as usize];
+        if effect.active {
+            self.recorder.touch(exec.request);
+            work = ((u128::from(work) * u128::from(effect.slow_q16(self.now))) >> 16).min(u128::from(FAR_NS)) as u64;
+            work += effect.paused_until.saturating_sub(self.now);
+        }
+        if exec.has(flag::MESSAGE) {
+            let effect = &self.effects.topics[self.messages[exec.message].topic as usize];
+            if effect.active {
+                self.recorder.touch(exec.request);
+                work = ((u128::from(work) * u128::from(effect.slow_q16)) >> 16).min(u128::from(FAR_NS)) as u64;
+            }
+        }
+        work
+    }
+
+    #[inline(always)]
     pub(super) fn work_done(&mut self, p: &Tables, x: u32) {
         let exec = &mut self.execs[x];
         exec.event = 0;
-        let StepP::Work { last, .. } = p.steps[exec.step as usize] else {
+        let StepP::Work { error, .. } = p.steps[exec.step as usize] else {
             unreachable!("work ends at a step of work");
         };
         exec.step += 1;
-        let exec = *exec;
-        self.note(Mark::WorkDone, p.services[exec.service as usize].node, exec.key);
-        if last && p.ops[exec.op as usize].error.hits(exec.key.draw(Purpose::OwnError, 0)) {
+        if error.may_hit() && error.hits(exec.key.draw(Purpose::OwnError, 0)) {
             self.finish(p, x, Some(Cause::Error));
             return;
         }
         let more_work = matches!(p.steps[exec.step as usize], StepP::Work { .. });
-        if !p.services[exec.service as usize].blocking && !more_work {
-            self.release_worker(x);
-            self.dispatch(p, exec.replica);
+        let r = exec.replica;
+        if !self.replicas[r as usize].blocking && !more_work {
+            self.release_worker(p, x);
+            if self.replicas[r as usize].queued > 0 {
+                self.dispatch(p, r);
+            }
         }
         self.advance(p, x);
     }
 
-    fn release_worker(&mut self, x: u32) {
+    #[inline(always)]
+    fn release_worker(&mut self, p: &Tables, x: u32) {
         let exec = &mut self.execs[x];
-        if exec.holds_worker {
-            exec.holds_worker = false;
-            let (service, r) = (exec.service, exec.replica);
-            self.replicas[r as usize].busy -= 1;
-            self.recorder.busy_changed(service, self.now, -1);
+        if exec.has(flag::WORKER) {
+            exec.flags &= !flag::WORKER;
+            let replica = &mut self.replicas[exec.replica as usize];
+            replica.busy -= 1;
+            self.recorder.worker_freed(replica.node, self.now);
+            if replica.special {
+                self.worker_changed(p, x, false);
+            }
         }
     }
 
     /// The request is answered: rightly (`None`) or with a failure.
     pub(super) fn finish(&mut self, p: &Tables, x: u32, failure: Option<Cause>) {
-        self.abandon_open_calls(p, x);
-        let exec = self.execs[x];
-        let service = &p.services[exec.service as usize];
-        self.note(if failure.is_some() { Mark::Failed } else { Mark::Answered }, service.node, exec.key);
+        let exec = &mut self.execs[x];
+        let replica = &mut self.replicas[exec.replica as usize];
+        let plain = exec.first_call == NONE && exec.flags & !flag::WORKER == 0 && !replica.special && failure.is_none();
+        if !plain || self.effects.any {
+            self.finish_anyhow(p, x, failure);
+            return;
+        }
+        // The way of most: what `finish_anyhow` does, where nothing else has to be thought of.
+        replica.present -= 1;
+        if exec.has(flag::WORKER) {
+            replica.busy -= 1;
+            self.recorder.left_work(replica.node, self.now, exec.arrived);
+        } else {
+            self.recorder.left(replica.node, self.now, exec.arrived, Left::Answered, false);
+        }
+        exec.phase = Phase::Free;
+        exec.event = 0;
+        let (key, arrived, node, call, r, waiting) =
+            (exec.key, exec.arrived, replica.node, exec.call, exec.replica, replica.queued > 0);
+        self.execs.remove(x);
+        self.note_since(Mark::Answered, node, key, arrived);
+        if waiting {
+            self.dispatch(p, r);
+        }
+        if call != NONE {
+            self.reply(p, call, None, false);
+        }
+    }
+
+    #[inline(never)]
+    fn finish_anyhow(&mut self, p: &Tables, x: u32, failure: Option<Cause>) {
+        if self.execs[x].first_call != NONE {
+            self.abandon_open_calls(p, x);
+        }
+        let exec = &self.execs[x];
+        let call = exec.call;
         let mut hit = false;
-        if failure.is_none()
-            && let Some(contents) = &mut self.contents[exec.service as usize]
-        {
-            match exec.role {
-                Role::Ask => hit = contents.ask(exec.cache_key),
-                Role::Fill => contents.store(exec.cache_key),
-                Role::Plain | Role::Origin => {}
-            }
+        if failure.is_none() && exec.has(flag::CACHE | flag::DEGRADED | flag::MESSAGE) {
+            hit = self.has_effects(p, x);
         }
-        self.leave(p, x, failure.is_some());
-        if exec.abandoned && failure != Some(Cause::Overload) {
-            self.recorder.wasted(exec.service);
+        let how = match failure {
+            None => Left::Answered,
+            Some(Cause::Overload) => Left::Refused,
+            Some(_) => Left::Failed,
+        };
+        self.leave(p, x, how);
+        if call != NONE {
+            self.reply(p, call, failure, hit);
         }
-        if exec.call != NONE {
-            self.reply(p, exec.call, failure, hit);
+    }
+
+    /// What an answer leaves behind in caches and in what messages are about; returns whether a cache was hit.
+    #[inline(never)]
+    fn has_effects(&mut self, p: &Tables, x: u32) -> bool {
+        let exec = &self.execs[x];
+        if exec.has(flag::DEGRADED) {
+            self.recorder.degraded(self.replicas[exec.replica as usize].node);
+        }
+        if exec.has(flag::MESSAGE) {
+            self.message_applied(p, x);
+        }
+        self.execs[x].has(flag::CACHE) && self.use_cache(x)
+    }
+
+    /// What a question to a cache finds, or what is put in.
+    fn use_cache(&mut self, x: u32) -> bool {
+        let exec = &self.execs[x];
+        let service = self.replicas[exec.replica as usize].service as usize;
+        let Some(contents) = &mut self.contents[service] else { return false };
+        if exec.role == Role::Fill {
+            contents.store(exec.cache_key, self.now);
+            return false;
+        }
+        contents.ask(exec.cache_key, self.now) && !(self.effects.any && self.effects.services[service].hides(exec.key))
+    }
+
+    /// A request is turned away instead of getting a worker.
+    fn shed(&mut self, p: &Tables, x: u32) {
+        let call = self.execs[x].call;
+        self.leave(p, x, Left::Shed);
+        if call != NONE {
+            self.reply(p, call, Some(Cause::Overload), false);
         }
     }
 
@@ -340,60 +485,53 @@ impl State {
             Phase::Queued => self.unlink(x),
             _ => self.abandon_open_calls(p, x),
         }
-        let exec = self.execs[x];
-        self.note(Mark::Failed, p.services[exec.service as usize].node, exec.key);
-        self.leave(p, x, true);
+        self.leave(p, x, Left::Cancelled);
     }
 
     /// Takes a request out of its service's books and gives its worker on.
-    fn leave(&mut self, p: &Tables, x: u32, error: bool) {
-        let exec = self.execs[x];
-        let node = p.services[exec.service as usize].node;
-        self.recorder.node_ended(node, Some(self.now - exec.arrived), error);
-        self.recorder.present_changed(exec.service, node, self.now, -1);
-        self.release_worker(x);
-        self.replicas[exec.replica as usize].present -= 1;
+    #[inline(always)]
+    fn leave(&mut self, p: &Tables, x: u32, how: Left) {
+        let exec = &self.execs[x];
+        let (key, arrived, r, late) = (exec.key, exec.arrived, exec.replica, exec.has(flag::ABANDONED));
+        let replica = &mut self.replicas[r as usize];
+        replica.present -= 1;
+        let (node, special) = (replica.node, replica.special);
+        self.recorder.left(node, self.now, arrived, how, late);
+        self.note_since(if how == Left::Answered { Mark::Answered } else { Mark::Failed }, node, key, arrived);
+        self.release_worker(p, x);
+        if special {
+            self.answered(p, x, how);
+        }
         self.free_exec(x);
-        self.dispatch(p, exec.replica);
+        if self.replicas[r as usize].queued > 0 {
+            self.dispatch(p, r);
+        }
     }
 
+    /// Takes a request that is lost in a crash out of its service's books; whoever calls this empties the replica's queue.
+    pub(super) fn kill(&mut self, p: &Tables, x: u32) {
+        self.abandon_open_calls(p, x);
+        let exec = &self.execs[x];
+        let (key, arrived, request, late) = (exec.key, exec.arrived, exec.request, exec.has(flag::ABANDONED));
+        let replica = &mut self.replicas[exec.replica as usize];
+        replica.present -= 1;
+        let node = replica.node;
+        self.note_since(Mark::Killed, node, key, arrived);
+        self.recorder.touch(request);
+        self.recorder.left(node, self.now, arrived, Left::Killed, late);
+        self.release_worker(p, x);
+        self.free_exec(x);
+    }
+
+    #[inline(always)]
     pub(super) fn free_exec(&mut self, x: u32) {
         let exec = &mut self.execs[x];
         exec.phase = Phase::Free;
         exec.event = 0;
-        exec.generation = exec.generation.wrapping_add(1);
+        let message = if exec.has(flag::MESSAGE) { exec.message } else { NONE };
         self.execs.remove(x);
-    }
-
-    /// Kills a replica: its work, queue and open calls are gone; its callers get a connection error at once unless `silent`.
-    pub(super) fn crash(&mut self, p: &Tables, service: u32, r: u32, silent: bool) {
-        let node = p.services[service as usize].node;
-        self.replicas[r as usize].up = false;
-        self.replicas[r as usize].silent = silent;
-        let mut cut = Vec::new();
-        for x in 0..self.execs.slots() {
-            let exec = self.execs[x];
-            let present = !matches!(exec.phase, Phase::Free | Phase::InTransit);
-            if !present || exec.op == NONE || exec.replica != r {
-                continue;
-            }
-            self.abandon_open_calls(p, x);
-            self.note(Mark::Killed, node, exec.key);
-            self.recorder.touch(exec.request);
-            self.recorder.present_changed(service, node, self.now, -1);
-            self.release_worker(x);
-            self.free_exec(x);
-            if exec.call != NONE {
-                self.calls[exec.call].exec = NONE;
-                cut.push(exec.call);
-            }
-        }
-        let replica = &mut self.replicas[r as usize];
-        (replica.present, replica.queued, replica.head, replica.tail) = (0, 0, NONE, NONE);
-        if !silent {
-            for call in cut {
-                self.connection_error(p, call);
-            }
+        if message != NONE {
+            self.release_message(message);
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use super::Decoder;
 use crate::dist::{Dist, Work};
-use crate::format::cursor::{Cursor, Mistakes, SOURCES, Shape};
+use crate::format::cursor::{Cursor, Fields, Mistakes, SOURCES, Shape};
 use crate::param::{Param, Source};
 use crate::system::{Call, CallPath, Lookup, Publish, Step, Wait};
 use crate::units::Nanos;
@@ -12,12 +12,14 @@ use crate::units::Nanos;
 pub const PATH: Shape = Shape { name: "path", keys: &["weight", "steps"] };
 pub const STEP: Shape = Shape { name: "step", keys: &["work", "call", "parallel", "lookup", "publish"] };
 pub const WORK: Shape = Shape { name: "work", keys: &["constant", "exponential", "lognormal", "quantiles", "source", "range"] };
+/// Keys of a distribution of durations.
+pub const DISTRIBUTION: Shape = Shape { name: "distribution", keys: &["constant", "exponential", "lognormal", "quantiles"] };
 pub const LOGNORMAL: Shape = Shape { name: "lognormal", keys: &["p50", "p99"] };
 pub const CALL: Shape = Shape { name: "call", keys: &["to", "site", "times", "on_failure", "wait", "fallback"] };
 pub const OPERATION_NAME: Shape = Shape { name: "operation_name", keys: &["service", "operation"] };
 pub const PARALLEL: Shape = Shape { name: "parallel", keys: &["wait", "branches"] };
 pub const QUORUM: Shape = Shape { name: "quorum", keys: &["quorum"] };
-pub const LOOKUP: Shape = Shape { name: "lookup", keys: &["cache", "origin", "fill"] };
+pub const LOOKUP: Shape = Shape { name: "lookup", keys: &["cache", "origin", "fill", "single_flight"] };
 pub const PUBLISH: Shape = Shape { name: "publish", keys: &["to", "site", "times", "on_failure"] };
 
 /// What a call gets for what the file leaves out, by where it stands.
@@ -70,20 +72,8 @@ impl Decoder {
     /// A service time with its provenance.
     pub(super) fn work(&mut self, at: &Cursor<'_>) -> Option<Work> {
         let fields = at.fields(&WORK, &mut self.mistakes)?;
-        let kinds = ["constant", "exponential", "lognormal", "quantiles"];
-        let present: Vec<_> = kinds.iter().filter_map(|key| Some((*key, fields.get(key)?))).collect();
         let m = &mut self.mistakes;
-        let [(kind, value)] = &present[..] else {
-            let found = if present.is_empty() { "no distribution".into() } else { format!("{} distributions", present.len()) };
-            m.add_found(at, found, "exactly one of constant, exponential, lognormal, quantiles", "");
-            return None;
-        };
-        let dist = match *kind {
-            "constant" => value.duration(m).map(Dist::Constant),
-            "exponential" => value.duration(m).map(Dist::Exponential),
-            "lognormal" => lognormal(value, m),
-            _ => quantiles(value, m),
-        };
+        let dist = dist(&fields, m);
         let source = match fields.get("source") {
             Some(at) => at.word(SOURCES, m),
             None => Some(Source::Declared),
@@ -138,7 +128,9 @@ impl Decoder {
         let origin = fields.need("origin", "a call", &mut self.mistakes).and_then(|at| self.call(&at, PLAIN));
         let mut fill = None;
         self.set_or_none(&fields, "fill", &mut fill, |d, at, _| d.call(at, FILL));
-        Some(Lookup { cache: cache?, origin: origin?, fill })
+        let mut single_flight = false;
+        self.set(&fields, "single_flight", &mut single_flight, Cursor::boolean);
+        Some(Lookup { cache: cache?, origin: origin?, fill, single_flight })
     }
 
     fn publish(&mut self, at: &Cursor<'_>) -> Option<Publish> {
@@ -154,6 +146,27 @@ impl Decoder {
         self.set(&fields, "times", &mut publish.times, times);
         self.set(&fields, "on_failure", &mut publish.on_failure, on_failure);
         Some(Publish { to: to?.into(), ..publish })
+    }
+}
+
+/// A distribution of durations alone, for files other than a model's.
+pub fn read_dist(at: &Cursor<'_>, m: &mut Mistakes) -> Option<Dist> {
+    dist(&at.fields(&DISTRIBUTION, m)?, m)
+}
+
+/// The one distribution among these fields.
+fn dist(fields: &Fields<'_>, m: &mut Mistakes) -> Option<Dist> {
+    let present: Vec<_> = DISTRIBUTION.keys.iter().filter_map(|key| Some((*key, fields.get(key)?))).collect();
+    let [(kind, value)] = &present[..] else {
+        let found = if present.is_empty() { "no distribution".into() } else { format!("{} distributions", present.len()) };
+        m.add_found(&fields.at, found, "exactly one of constant, exponential, lognormal, quantiles", "");
+        return None;
+    };
+    match *kind {
+        "constant" => value.duration(m).map(Dist::Constant),
+        "exponential" => value.duration(m).map(Dist::Exponential),
+        "lognormal" => lognormal(value, m),
+        _ => quantiles(value, m),
     }
 }
 

@@ -1,0 +1,290 @@
+//! What the faults that are on do at each place.
+//!
+//! You are here: `sim::des::effects`. `server`, `client` and `topic` look at the effects; `faults` alone changes them.
+//! Always true: while no fault is on, `any` is false and nothing else is looked at; a place that no fault is on has `active == false`.
+//! Not here: when faults begin and end (`faults`).
+
+use std::sync::Arc;
+
+use models::rng::{Chance, Key, Purpose, below};
+use models::table::QuantileTable;
+use scenarios::fault::Leg;
+
+use super::State;
+use super::faults::FaultPlan;
+use crate::program::{FAR_NS, ONE_Q16, Tables};
+
+/// A message is sent again at most this often: by then even a millisecond has grown to a minute.
+const MOST_RETRANSMITS: u32 = 16;
+
+/// What the faults that are on do at each place.
+#[derive(Clone, Debug)]
+pub(crate) struct Effects {
+    pub(super) plan: Option<Arc<FaultPlan>>,
+    pub(super) on: Vec<bool>,
+    /// Some fault is on.
+    pub(super) any: bool,
+    pub(super) edges: Vec<EdgeEffect>,
+    pub(super) services: Vec<ServiceEffect>,
+    pub(super) topics: Vec<TopicEffect>,
+    pub(super) entries: Vec<EntryEffect>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct EdgeEffect {
+    pub(super) active: bool,
+    pub(super) black_hole: Swallows,
+    pub(super) delays: Vec<Delay>,
+    pub(super) drops: Vec<(u32, Chance)>,
+    pub(super) losses: Vec<Loss>,
+    /// Time that a request takes to be sent where bandwidth is short; 0: no time.
+    pub(super) sending: u64,
+    /// When the last request will have been sent.
+    pub(super) link_free: u64,
+    /// (tries in all, wait).
+    pub(super) retries: Option<(u32, u64)>,
+    /// Per-try timeout; `FAR_NS`: as it is.
+    pub(super) timeout: u64,
+}
+
+/// Which legs a black hole swallows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Swallows {
+    requests: bool,
+    replies: bool,
+}
+
+impl Swallows {
+    pub(super) fn add(&mut self, leg: Leg) {
+        self.requests |= leg.requests();
+        self.replies |= leg.replies();
+    }
+
+    #[inline]
+    pub(super) fn requests(self) -> bool {
+        self.requests
+    }
+
+    #[inline]
+    pub(super) fn replies(self) -> bool {
+        self.replies
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Delay {
+    pub(super) fault: u32,
+    pub(super) leg: Leg,
+    pub(super) add: u64,
+    pub(super) jitter: u64,
+    /// A further draw, and its factor in 2^-16.
+    pub(super) drawn: Option<(Arc<QuantileTable>, u64)>,
+    /// A request that is held and loses its caller arrives all the same.
+    pub(super) delivers_abandoned: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Loss {
+    pub(super) fault: u32,
+    pub(super) chance: Chance,
+    pub(super) retransmit: u64,
+}
+
+/// How a message gets over an edge.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Passage {
+    pub(super) delay: u64,
+    /// The connection is reset.
+    pub(super) reset: bool,
+    /// It vanishes.
+    pub(super) lost: bool,
+    pub(super) delivers_abandoned: bool,
+}
+
+impl EdgeEffect {
+    pub(super) fn none() -> Self {
+        EdgeEffect {
+            active: false,
+            black_hole: Swallows::default(),
+            delays: Vec::new(),
+            drops: Vec::new(),
+            losses: Vec::new(),
+            sending: 0,
+            link_free: 0,
+            retries: None,
+            timeout: FAR_NS,
+        }
+    }
+
+    /// What becomes of the request of the try that `key` names.
+    pub(super) fn request(&mut self, key: Key, now: u64) -> Passage {
+        if self.drops.iter().any(|&(fault, chance)| State::fault_draw(key, fault, chance)) {
+            return Passage { reset: true, ..Passage::default() };
+        }
+        let mut passage = self.passage(key, 0, Leg::requests);
+        passage.lost = self.black_hole.requests;
+        if self.sending > 0 && !passage.lost {
+            let begins = self.link_free.max(now);
+            self.link_free = begins + self.sending;
+            passage.delay += self.link_free - now;
+            passage.delivers_abandoned = true; // it is in line on the wire
+        }
+        passage
+    }
+
+    /// What becomes of its reply.
+    pub(super) fn reply(&self, key: Key) -> Passage {
+        Passage { lost: self.black_hole.replies, ..self.passage(key, 1, Leg::replies) }
+    }
+
+    fn passage(&self, key: Key, leg: u32, strikes: impl Fn(Leg) -> bool) -> Passage {
+        let mut passage = Passage::default();
+        for delay in self.delays.iter().filter(|delay| strikes(delay.leg)) {
+            let draw = |n| key.draw(Purpose::Fault, delay.fault * 4 + 2 * leg + n);
+            passage.delay += delay.add + below(draw(0), delay.jitter);
+            if let Some((table, factor_q16)) = &delay.drawn {
+                let extra = table.draw(draw(1) ^ key.0.rotate_left(32));
+                passage.delay += ((u128::from(extra) * u128::from(*factor_q16)) >> 16) as u64;
+            }
+            passage.delivers_abandoned |= delay.delivers_abandoned;
+        }
+        for loss in &self.losses {
+            let mut wait = loss.retransmit;
+            for n in 0..MOST_RETRANSMITS {
+                if !loss.chance.hits(key.draw(Purpose::Fault, (loss.fault * 4 + leg) | (n + 1) << 16)) {
+                    break;
+                }
+                passage.delay += wait;
+                wait *= 2;
+                passage.delivers_abandoned = true;
+            }
+        }
+        passage.delay = passage.delay.min(FAR_NS);
+        passage
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct ServiceEffect {
+    pub(super) active: bool,
+    /// Factor on the service time, leaks not included.
+    pub(super) slow_q16: u64,
+    /// (growth per second in 2^-16, since when).
+    pub(super) leak: Option<(u64, u64)>,
+    /// Work that starts before this goes on from here.
+    pub(super) paused_until: u64,
+    pub(super) errors: Vec<(u32, Chance)>,
+    /// Hits that become misses.
+    pub(super) hidden: Vec<(u32, Chance)>,
+}
+
+impl ServiceEffect {
+    pub(super) fn none() -> Self {
+        ServiceEffect {
+            active: false,
+            slow_q16: ONE_Q16,
+            leak: None,
+            paused_until: 0,
+            errors: Vec::new(),
+            hidden: Vec::new(),
+        }
+    }
+
+    /// Factor on the service time of work that starts now.
+    pub(super) fn slow_q16(&self, now: u64) -> u64 {
+        match self.leak {
+            None => self.slow_q16,
+            Some((growth_q16, since)) => {
+                let grown = u128::from(growth_q16) * u128::from(now - since) / 1_000_000_000;
+                let both = (u128::from(self.slow_q16) * (u128::from(ONE_Q16) + grown)) >> 16;
+                u64::try_from(both).unwrap_or(u64::MAX >> 20)
+            }
+        }
+    }
+
+    /// Whether a hit of the question that `key` names counts as a miss.
+    pub(super) fn hides(&self, key: Key) -> bool {
+        self.hidden.iter().any(|&(fault, chance)| State::fault_draw(key, fault, chance))
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct TopicEffect {
+    pub(super) active: bool,
+    pub(super) stalled: bool,
+    /// Factor on the consumer's own work.
+    pub(super) slow_q16: u64,
+    pub(super) holds: Vec<Hold>,
+    pub(super) lost: Vec<(u32, Chance)>,
+    pub(super) twice: Vec<(u32, Chance)>,
+    pub(super) poisoned: Vec<(u32, Chance)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hold {
+    pub(super) fault: u32,
+    pub(super) chance: Chance,
+    pub(super) add: u64,
+    pub(super) jitter: u64,
+}
+
+/// What becomes of a message.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Fate {
+    pub(super) hold: u64,
+    pub(super) lost: bool,
+    pub(super) twice: bool,
+    pub(super) poisoned: bool,
+}
+
+impl TopicEffect {
+    pub(super) fn none() -> Self {
+        TopicEffect {
+            active: false,
+            stalled: false,
+            slow_q16: ONE_Q16,
+            holds: Vec::new(),
+            lost: Vec::new(),
+            twice: Vec::new(),
+            poisoned: Vec::new(),
+        }
+    }
+
+    /// What becomes of the message that `key` names.
+    pub(super) fn fate(&self, key: Key) -> Fate {
+        let strikes = |list: &[(u32, Chance)]| list.iter().any(|&(fault, chance)| State::fault_draw(key, fault, chance));
+        let held = self.holds.iter().filter(|held| State::fault_draw(key, held.fault, held.chance));
+        Fate {
+            hold: held.map(|held| held.add + below(key.draw(Purpose::Fault, held.fault * 4), held.jitter)).sum(),
+            lost: strikes(&self.lost),
+            twice: strikes(&self.twice),
+            poisoned: strikes(&self.poisoned),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct EntryEffect {
+    pub(super) active: bool,
+    /// Chance that a user request takes place at all.
+    pub(super) thin: Option<Chance>,
+}
+
+impl Effects {
+    /// How many faults are on.
+    pub(super) fn count(&self) -> u32 {
+        self.on.iter().map(|&on| u32::from(on)).sum()
+    }
+
+    pub(super) fn none(p: &Tables) -> Self {
+        Effects {
+            plan: None,
+            on: Vec::new(),
+            any: false,
+            edges: vec![EdgeEffect::none(); p.edges.len()],
+            services: vec![ServiceEffect::none(); p.services.len()],
+            topics: vec![TopicEffect::none(); p.topics.len()],
+            entries: vec![EntryEffect::default(); p.entries.len()],
+        }
+    }
+}
