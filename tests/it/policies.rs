@@ -40,7 +40,6 @@ services: {{ s: {{ {settings}, {} }} }}
 /// A hedge after d: the response is longer than t with exp(-t) before d and exp(-t) exp(-(t - d)) from then on: mean 1 - exp(-d) + exp(-d)/2;
 /// exp(-d) of the calls send a second try. Dean and Barroso, The tail at scale (2013), for the idea.
 #[test]
-#[ignore = "waits for the engine"]
 fn a_hedge_takes_the_faster_of_two() {
     let d = 0.7;
     let late = libm::exp(-d);
@@ -53,7 +52,6 @@ fn a_hedge_takes_the_faster_of_two() {
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn a_hedged_call_fails_when_all_its_tries_have() {
     let b = "workers: unlimited, operations: { op: { error_rate: 0.3, paths: [ { steps: [ { work: { constant: 10ms } } ] } ] } }";
     let runs = runs(&pair(2.0, "hedge: { after: 1s, attempts: 2 }", b), 200, 5);
@@ -64,7 +62,6 @@ fn a_hedged_call_fails_when_all_its_tries_have() {
 
 /// A bulkhead of K places before a service without limit is M/M/K/K.
 #[test]
-#[ignore = "waits for the engine"]
 fn a_bulkhead_blocks_as_erlang_b_says() {
     let m = pair(8.0, "max_in_flight: 10, retry: { attempts: 3 }", &format!("workers: unlimited, {}", exponential()));
     let runs = runs(&m, 150, 5);
@@ -75,7 +72,6 @@ fn a_bulkhead_blocks_as_erlang_b_says() {
 
 /// A pool's connections are servers: M/M/c with a line, M/M/c/c without.
 #[test]
-#[ignore = "waits for the engine"]
 fn a_connection_pool_is_a_queue_of_its_own() {
     let b = format!("workers: unlimited, {}", exponential());
     let waits = runs(&pair(1.6, "pool: { connections: 2, waiting: unbounded }", &b), 2_000, 20);
@@ -100,7 +96,6 @@ edges: {{ a->b: {{ timeout: 15ms, pool: {{ connections: 1, waiting: unbounded }}
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn a_deadline_bounds_all_tries_together() {
     // Tries of 40 ms each that all time out: 40 + 40 + 20 ms.
     let b = format!("workers: unlimited, {}", does("op", "{ work: { constant: 1s } }"));
@@ -112,7 +107,6 @@ fn a_deadline_bounds_all_tries_together() {
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn a_deadline_that_is_propagated_stops_work_further_down() {
     let m = |policy: &str| {
         model(&format!(
@@ -144,7 +138,6 @@ edges:
 /// Shedding those whose caller has gone: patience tau on the wait alone, M/M/1 + D: the workload met has density f(x) = lambda P0 exp(-(mu -
 /// lambda) x) up to tau and f(tau) exp(-mu (x - tau)) above, so f(tau)/mu are shed and f(tau)/lambda more come late. Barrer (1957).
 #[test]
-#[ignore = "waits for the engine"]
 fn shedding_the_expired_keeps_an_overloaded_server_useful() {
     let (lambda, tau) = (1.5, 10.0);
     let with = |shed: bool| {
@@ -164,7 +157,6 @@ fn shedding_the_expired_keeps_an_overloaded_server_useful() {
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn codel_keeps_the_wait_near_its_target() {
     let with = |codel: &str| run(&station(1.5, &format!("workers: 1{codel}"), "{ constant: 10ms }"), None, 1, 120, 60);
     let (held, free) = (with(", codel: { target: 20ms, interval: 100ms }"), with(""));
@@ -180,7 +172,6 @@ fn codel_keeps_the_wait_near_its_target() {
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn an_adaptive_limit_finds_the_load_that_a_service_can_answer_in_time() {
     // Half as much again as ten workers can do.
     let with = |limit: &str| run(&station(15.0, &format!("workers: 10{limit}"), "{ exponential: 10ms }"), None, 1, 60, 20);
@@ -202,7 +193,6 @@ fn an_adaptive_limit_finds_the_load_that_a_service_can_answer_in_time() {
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn contention_adds_for_every_other_request_in_progress() {
     // Five at once: 10, 11, 12, 13, 14 ms; a second later they come 1 ms apart and meet the same.
     let m = model(&format!(
@@ -218,7 +208,6 @@ services: {{ s: {{ workers: unlimited, contention: {{ in_progress: {{ add: 1ms }
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn contention_above_a_rate_slows_work() {
     let p50 = |rate: f64| {
         let m =
@@ -230,7 +219,6 @@ fn contention_above_a_rate_slows_work() {
 
 /// 2.6 erlangs at a target of 0.7 need ceil(3.71) = 4 replicas; each, chosen at random, is M/M/1 at 0.65.
 #[test]
-#[ignore = "waits for the engine"]
 fn autoscaling_settles_at_load_over_target() {
     let scale = "autoscale: { target: 0.7, min: 2, max: 10, every: 15s, start_up: 5s, down_after: 30s }";
     let m = station(2.6, &format!("replicas: 2, workers: 1, balance: random, {scale}"), "{ exponential: 10ms }");
@@ -238,7 +226,6 @@ fn autoscaling_settles_at_load_over_target() {
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn autoscaling_takes_its_time() {
     // Ten times what one replica can do: every look finds all busy, so replicas go 2, 3, 5, 8, 10, each time 3 s after a look.
     let scale = |down_after: &str| {
@@ -264,7 +251,6 @@ fn autoscaling_takes_its_time() {
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn a_replica_that_has_just_started_is_slower() {
     let m = station(0.5, "workers: unlimited, warm_up: { lasting: 10s, factor: 3 }", "{ constant: 10ms }");
     let series = run(&m, Some(&fault("kind: crash, target: s")), 1, 40, 0).series.expect("asked for");
@@ -278,7 +264,6 @@ fn a_replica_that_has_just_started_is_slower() {
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn a_health_check_takes_a_while_to_notice() {
     let with = |check: &str| {
         let m = station(1.5, &format!("replicas: 2, workers: 1{check}"), "{ constant: 10ms }");
@@ -300,7 +285,6 @@ fn a_health_check_takes_a_while_to_notice() {
 
 /// What was stored stays valid for T: of the questions for one key at rate r a cycle of one miss and r T hits: r T / (1 + r T).
 #[test]
-#[ignore = "waits for the engine"]
 fn a_ttl_lets_contents_grow_old() {
     let m = model(&format!(
         "version: 1
@@ -327,7 +311,6 @@ services:
 /// One key, asked for 200 times a second, valid for a second, 100 ms from the store: with single flight a cycle is 100 ms + 1 s + the wait for
 /// the next question, with one question to the store; without, everybody who comes within the 100 ms asks too.
 #[test]
-#[ignore = "waits for the engine"]
 fn single_flight_asks_the_store_once() {
     let with = |single: bool, replicas: u32| {
         let m = model(&format!(
@@ -358,7 +341,6 @@ services:
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn a_breaker_that_counts_failures_in_a_row_opens_after_so_many() {
     let errors = |probability: f64| fault(&format!("kind: errors, target: b, magnitude: {{ probability: {probability} }}"));
     let b = format!("workers: unlimited, {}", does("op", "{ work: { constant: 1ms } }"));
@@ -377,7 +359,6 @@ fn a_breaker_that_counts_failures_in_a_row_opens_after_so_many() {
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn a_breaker_with_a_window_of_time_forgets_what_is_past() {
     let b = format!("workers: unlimited, {}", does("op", "{ work: { constant: 1ms } }"));
     let opened = |window: &str, faults: &str| {
@@ -398,7 +379,6 @@ fn a_breaker_with_a_window_of_time_forgets_what_is_past() {
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn a_fallback_is_counted_as_a_degraded_answer() {
     let m = model(&format!(
         "version: 1

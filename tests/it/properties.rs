@@ -69,7 +69,7 @@ fn random_systems_are_worth_the_trouble() {
             failed.breaker_open += f.breaker_open;
         }
     }
-    assert!(felt > 60 && answered > 40 && busy > 30, "felt {felt}, answered {answered}, busy {busy}");
+    assert!(felt > 40 && answered > 40 && busy > 30, "felt {felt}, answered {answered}, busy {busy}");
     let least = [failed.error, failed.overload, failed.timeout, failed.connection, failed.breaker_open].into_iter().min();
     assert!(least > Some(500), "{failed:?}");
 }
@@ -155,7 +155,7 @@ proptest! {
 
     /// All times times 2^k give all results times 2^k, to within 1 ns a draw.
     #[test]
-    fn time_has_no_scale_of_its_own(system in system(), faults in faults(), seed in 0u64..1_000, doublings in 1u32..6) {
+    fn time_has_no_scale_of_its_own(system in system().prop_map(System::without_seconds), faults in faults(), seed in 0u64..1_000, doublings in 1u32..6) {
         let long = Style { doublings, ..PLAIN };
         let [short, long] = [PLAIN, long].map(|style| {
             run(&written(&system, &style), Some(&scenario(&system, &faults, &style)), seed, 4 << style.doublings, 0)

@@ -14,7 +14,7 @@ use proptest::prelude::*;
 type Us = u64;
 
 /// Whether systems and faults draw on the whole vocabulary; `false`: on what the first kernel knew.
-const WHOLE_VOCABULARY: bool = false;
+const WHOLE_VOCABULARY: bool = true;
 
 /// A random system: `users` ask `s0`; `cache` and `topic` are there for who looks up and publishes; the last service consumes the topic.
 #[derive(Clone, Debug)]
@@ -348,6 +348,14 @@ impl Style {
 }
 
 impl System {
+    /// The same without what counts in seconds of its own: contention by the arrivals of the last second.
+    pub fn without_seconds(mut self) -> System {
+        for service in &mut self.services {
+            service.control = service.control.take().filter(|control| !matches!(control, Control::ArrivalRate(_)));
+        }
+        self
+    }
+
     pub fn text(&self, style: &Style) -> Text {
         let mut writer = Writer { system: self, style: *style, used: BTreeSet::new() };
         let users = Place::Users;
@@ -417,8 +425,14 @@ impl System {
         text += " }";
         if let Some((window, open)) = edge.breaker {
             let open = style.time(open);
-            let _ =
-                write!(text, ", breaker: {{ window: {window}, min_calls: {window}, threshold: 0.5, open: {open}, probes: 2 }}");
+            let trips = match edge.trips {
+                1 if WHOLE_VOCABULARY => {
+                    format!("window: {}, min_calls: 3, threshold: 0.5", style.time(u64::from(window) * 100_000))
+                }
+                2 if WHOLE_VOCABULARY => format!("consecutive: {window}"),
+                _ => format!("window: {window}, min_calls: {window}, threshold: 0.5"),
+            };
+            let _ = write!(text, ", breaker: {{ {trips}, open: {open}, probes: 2 }}");
         }
         text + " }\n"
     }
