@@ -186,8 +186,9 @@ impl Finished {
         let p = &*self.program.0;
         let r = &self.recorder;
         let buckets = r.own_buckets();
-        let ms =
-            |bucket: u16| if bucket == NO_LATENCY { 0.0 } else { (models::metrics::bucket_middle_ns(bucket) as f64 / 1e6) as f32 };
+        let ms = |bucket: u16| {
+            if bucket == NO_LATENCY { 0.0 } else { (models::metrics::bucket_middle_ns(bucket) as f64 / 1e6) as f32 }
+        };
         let nodes = p.nodes.iter().enumerate().map(|(n, node)| {
             let steps = || buckets.clone().map(move |b| r.step(b, n));
             let kind = match node.kind {

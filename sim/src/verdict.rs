@@ -304,9 +304,9 @@ fn peak_p99(entry: &Column, buckets: std::ops::Range<usize>) -> Option<f64> {
 fn peak_error_rate(entry: &Column, buckets: std::ops::Range<usize>) -> f64 {
     let windows = entry.windows(WINDOW_BUCKETS);
     let counts = (buckets.start + WINDOW_BUCKETS - 1..buckets.end).map(|last| windows.counts(last));
-    counts.filter(|&(ended, errors)| ended >= 5 && errors > 0).fold(0.0, |peak, (ended, errors)| {
-        f64::max(peak, errors as f64 / ended as f64)
-    })
+    counts
+        .filter(|&(ended, errors)| ended >= 5 && errors > 0)
+        .fold(0.0, |peak, (ended, errors)| f64::max(peak, errors as f64 / ended as f64))
 }
 
 fn amplification_peak(steps: &[SystemStep]) -> f64 {
@@ -334,9 +334,10 @@ fn excess(baseline: &Twin, entries: usize, harm: &Harm) -> f64 {
 /// When a live system is back, and whether it is metastable.
 fn live_recovery(entries: &[Column], baseline: &Twin, clear: usize, end: usize) -> (Option<f64>, bool) {
     let recovered = |last: usize| {
-        entries.iter().enumerate().all(|(n, entry)| {
-            in_band(&entry.windows(WIDE_BUCKETS), last, normal(baseline, n), BAND_P99).unwrap_or(false)
-        })
+        entries
+            .iter()
+            .enumerate()
+            .all(|(n, entry)| in_band(&entry.windows(WIDE_BUCKETS), last, normal(baseline, n), BAND_P99).unwrap_or(false))
     };
     let back = recovery(clear..end, recovered);
     let tail_bad = || {

@@ -99,7 +99,10 @@ impl Audit {
                 left + station.present,
                 "node {n}, bucket to {end} ns: who was there and who came are not who left and who is there: {station:?}"
             );
-            assert_eq!(station.present, count, "node {n}, bucket to {end} ns: the number present is not who is there: {station:?}");
+            assert_eq!(
+                station.present, count,
+                "node {n}, bucket to {end} ns: the number present is not who is there: {station:?}"
+            );
             assert_eq!(
                 station.integral,
                 station.presence + presence,
@@ -110,12 +113,7 @@ impl Audit {
             if let Some(integral) = integral {
                 assert_eq!(u128::from(integral), station.integral, "node {n}, bucket to {end} ns: the recorder's integral");
             }
-            *station = Station {
-                at_start: station.present,
-                present: station.present,
-                counted_to: end,
-                ..Station::default()
-            };
+            *station = Station { at_start: station.present, present: station.present, counted_to: end, ..Station::default() };
         }
         self.bucket_start = end;
     }

@@ -48,6 +48,11 @@ impl Contents {
         (self.newest, self.oldest, self.len) = (NONE, NONE, 0);
     }
 
+    /// How many keys are in it.
+    pub(crate) fn len(&self) -> u32 {
+        self.len
+    }
+
     /// The keys in it with the time they were stored (where contents grow old), the one used last first.
     pub(crate) fn by_use(&self, mut each: impl FnMut(u32, Option<u64>)) {
         let mut key = self.newest;

@@ -11,7 +11,9 @@
 
 use models::rng::Key;
 
+use super::State;
 use super::arrivals::{Stream, User};
+use super::cache::Contents;
 use super::client::ClientState;
 use super::control::{CoDel, Control};
 use super::flights::Flight;
@@ -20,8 +22,7 @@ use super::queue::{Event, Kind};
 use super::records::{Call, Exec, Link, Parent, Phase, Replica};
 use super::replicas::ServiceState;
 use super::topic::{Message, Partition, TopicState};
-use super::State;
-use crate::program::{FAR_NS, NONE, PolicyP, Tables};
+use crate::program::{FAR_NS, NONE, PolicyP, ServiceP, Tables};
 
 /// Where words go: to be kept, or to be compared.
 trait Sink {
@@ -100,59 +101,94 @@ impl State {
     }
 
     fn words<S: Sink>(&self, p: &Tables, out: &mut S) -> bool {
-        debug_assert!(self.ready.is_empty() && self.woken.is_empty(), "nothing is half done between two events");
-        out.put(self.now);
-        out.put(self.seed);
-        out.put(self.load.to_bits());
-        out.pair(self.execs.live(), self.calls.live());
-        out.pair(self.messages.live(), self.effects.count());
-        for &turn in &self.turns {
+        let State {
+            now,
+            seed,
+            load,
+            queue: _,
+            execs,
+            calls,
+            messages,
+            replicas,
+            services,
+            controls,
+            turns,
+            clients,
+            topics,
+            contents,
+            flights,
+            streams: _,
+            users,
+            ready,
+            woken,
+            effects,
+            recorder,
+            digest: _,
+            events: _,
+            generation: _,
+        } = self;
+        debug_assert!(ready.is_empty() && woken.is_empty(), "nothing is half done between two events");
+        out.put(*now);
+        out.put(*seed);
+        out.put(load.to_bits());
+        out.pair(execs.live(), calls.live());
+        out.pair(messages.live(), effects.count());
+        out.put(flights.0.len() as u64);
+        for &turn in turns {
             out.put(u64::from(turn));
         }
-        self.recorder.users().words(|word| out.put(word));
+        recorder.users().words(|word| out.put(word));
         if !out.goes_on() {
             return true;
         }
         for (edge, policy) in p.edges.iter().zip(&p.policies) {
-            for client in &self.clients[edge.state_base as usize..(edge.state_base + edge.callers) as usize] {
-                client_words(client, policy, self.now, out);
+            for client in &clients[edge.state_base as usize..(edge.state_base + edge.callers) as usize] {
+                client_words(client, policy, *now, out);
             }
         }
-        for replica in &self.replicas {
+        for replica in replicas {
             self.replica_words(p, replica, out);
         }
-        for (service, state) in p.services.iter().zip(&self.services) {
-            let ServiceState { listed, wanted, busy, busy_now, fewer_since, fewer } = state;
+        for (service, state) in p.services.iter().zip(services) {
+            let ServiceState { listed, wanted, busy, busy_now, serving, serving_now, fewer_since, fewer } = state;
             out.pair(listed.len() as u32, *wanted);
             listed.iter().for_each(|&r| out.put(u64::from(r)));
             if service.autoscale.is_some() {
-                out.put(*busy as u64);
-                out.put(((*busy as u128) >> 64) as u64);
+                for sum in [*busy, *serving] {
+                    out.put(sum as u64);
+                    out.put(((sum as u128) >> 64) as u64);
+                }
+                out.put(u64::from(*serving_now));
                 out.put(*fewer_since);
                 out.pair(*busy_now, if *fewer_since == FAR_NS { 0 } else { *fewer });
             }
         }
-        for control in &self.controls {
-            control_words(control, out);
+        for (control, replica) in controls.iter().zip(replicas) {
+            control_words(control, &p.services[replica.service as usize], *now, out);
         }
-        for user in &self.users {
+        for user in users {
             // Its key follows from the seed.
             let User { entry, number, key: _, asked } = user;
             out.pair(*entry, *number);
             out.put(u64::from(*asked));
         }
-        for topic in &self.topics {
-            let TopicState { partitions, next, waiting, in_delivery, versions, applied, blocked, up, silent } = topic;
+        for topic in topics {
+            // How versions compare is said with the messages.
+            let TopicState { partitions, next, waiting, in_delivery, versions: _, applied: _, blocked, up, silent } = topic;
             out.pair(*waiting, *in_delivery);
             out.pair(*next, blocked.len() as u32);
-            out.put(*versions);
             out.put(u64::from(*up) << 1 | u64::from(*silent && !up));
             for Partition { ready, busy } in partitions {
                 out.pair(ready.len() as u32, u32::from(*busy));
             }
-            applied.iter().for_each(|&version| out.put(version));
         }
-        if out.goes_on() { self.things(out) } else { true }
+        if out.goes_on() && !self.things(out) {
+            return false;
+        }
+        if out.goes_on() {
+            contents.iter().flatten().for_each(|contents| content_words(contents, out));
+        }
+        true
     }
 
     fn replica_words<S: Sink>(&self, p: &Tables, replica: &Replica, out: &mut S) {
@@ -199,12 +235,13 @@ impl State {
         ) else {
             return false;
         };
-        for &m in &messages.slots {
+        let versions = self.version_ranks(&messages);
+        for (&m, &version) in messages.slots.iter().zip(&versions) {
             let Message {
                 key,
                 published,
                 event: _,
-                version,
+                version: _,
                 about,
                 topic,
                 request,
@@ -238,11 +275,11 @@ impl State {
         }
         for topic in &self.topics {
             topic.partitions.iter().flat_map(|part| &part.ready).for_each(|&m| out.put(u64::from(messages.of(m))));
-            let waits = |&&(x, generation): &&(u32, u32)| {
-                self.execs[x].generation == generation && self.execs[x].phase == Phase::Blocked
-            };
-            topic.blocked.iter().filter(waits).for_each(|&(x, _)| out.put(u64::from(execs.of(x))));
-            out.put(u64::MAX);
+            for &(x, generation) in &topic.blocked {
+                // One that has gone still stands in line until its turn has come.
+                let waits = self.execs[x].generation == generation && self.execs[x].phase == Phase::Blocked;
+                out.put(if waits { u64::from(execs.of(x)) } else { u64::MAX });
+            }
         }
         for client in &self.clients {
             let mut c = client.limits.first;
@@ -264,20 +301,22 @@ impl State {
         if out.goes_on() {
             self.event_words(&execs, &calls, &messages, out);
         }
-        if out.goes_on() {
-            for contents in self.contents.iter().flatten() {
-                let mut half = None;
-                contents.by_use(|key, stored| {
-                    stored.into_iter().for_each(|stored| out.put(stored));
-                    match half.take() {
-                        None => half = Some(key),
-                        Some(newer) => out.pair(newer, key),
-                    }
-                });
-                out.pair(half.unwrap_or(NONE), NONE);
-            }
-        }
         true
+    }
+
+    /// What can still be seen of each message's version: its rank among those of its topic that somebody still has, and whether a newer one about
+    /// the same has been applied already. How many were published before is nobody's business.
+    fn version_ranks(&self, messages: &Ranks) -> Vec<u64> {
+        let version = |m: u32| (self.messages[m].topic, self.messages[m].version);
+        let mut all: Vec<(u32, u64)> = messages.slots.iter().map(|&m| version(m)).collect();
+        all.sort_unstable();
+        all.dedup();
+        let rank = |m: u32| all.partition_point(|&other| other < version(m)) as u64;
+        let overtaken = |m: u32| {
+            let Message { topic, about, version, .. } = self.messages[m];
+            self.topics[topic as usize].applied.get(about as usize).is_some_and(|&applied| version < applied)
+        };
+        messages.slots.iter().map(|&m| rank(m) << 1 | u64::from(overtaken(m))).collect()
     }
 
     fn exec_words<S: Sink>(&self, x: u32, calls: &Ranks, messages: &Ranks, out: &mut S) {
@@ -318,9 +357,8 @@ impl State {
         out.pair(step, replica);
         out.pair(cache_key, u32::from(works));
         out.pair(messages.of(message), u32::from(flags));
-        if phase == Phase::Waiting {
-            out.pair(u32::from(pending), u32::from(wanted));
-        }
+        let waits = phase == Phase::Waiting;
+        out.pair(if waits { u32::from(pending) } else { 0 }, if waits { u32::from(wanted) } else { 0 });
         out.pair(phase as u32, role as u32);
         let mut c = first_call;
         while c != NONE {
@@ -387,6 +425,7 @@ impl State {
             out.put(u64::from(calls.of(hedge)));
             hedge = self.calls[hedge].next_open;
         }
+        out.put(u64::MAX);
     }
 
     /// Pending events in order: when, what, and for whom. Those that nothing waits for any more will leave no trace.
@@ -446,14 +485,37 @@ fn link_word(link: Link) -> u32 {
     }
 }
 
-/// What a replica remembers, with slots of a second that is over left out.
-fn control_words<S: Sink>(control: &Control, out: &mut S) {
-    let Control { codel, limit_q16, long_ns, long_count, arrivals, slot } = control;
-    let CoDel { first_above, drop_next, count, last_count, dropping } = *codel;
-    for word in [first_above, drop_next, count, last_count, u64::from(dropping), *limit_q16, *long_ns, *long_count, *slot] {
+/// What a replica remembers of its load. Arrivals of more than a second ago are forgotten, and so is CoDel's last dropping state once it is too
+/// long ago to be taken up again.
+fn control_words<S: Sink>(control: &Control, service: &ServiceP, now: u64, out: &mut S) {
+    let Control { codel, limit_q16, long_ns, long_count, arrivals: _, slot: _ } = control;
+    if let Some(policy) = &service.codel {
+        let CoDel { first_above, drop_next, count, last_count, dropping } = *codel;
+        out.put(first_above);
+        let past = if codel.is_over(policy, now) { [0; 3] } else { [drop_next, count, last_count] };
+        past.into_iter().for_each(|word| out.put(word));
+        out.put(u64::from(dropping));
+    }
+    for word in [*limit_q16, *long_ns, *long_count] {
         out.put(word);
     }
-    arrivals.iter().for_each(|&n| out.put(u64::from(n)));
+    control.last_arrivals(now).for_each(|n| out.put(u64::from(n)));
+}
+
+/// A cache's keys, the one used last first, with the time they were stored where that matters.
+fn content_words<S: Sink>(contents: &Contents, out: &mut S) {
+    out.put(u64::from(contents.len()));
+    let mut half = None;
+    contents.by_use(|key, stored| {
+        if let Some(stored) = stored {
+            out.put(stored);
+        }
+        match half.take() {
+            None => half = Some(key),
+            Some(newer) => out.pair(newer, key),
+        }
+    });
+    out.pair(half.unwrap_or(NONE), NONE);
 }
 
 /// A budget and a breaker. A full budget is full whenever it was filled; one that time does not fill has no clock.

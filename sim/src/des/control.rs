@@ -75,6 +75,15 @@ impl Control {
         self.arrivals.iter().sum()
     }
 
+    /// Arrivals by slot of the last second, as they stand now: the running slot first.
+    pub(super) fn last_arrivals(&self, now: u64) -> impl Iterator<Item = u32> {
+        let current = now / ARRIVAL_SLOT_NS;
+        (0..ARRIVAL_SLOTS as u64).map(move |ago| match current.checked_sub(ago) {
+            Some(slot) if slot <= self.slot => self.arrivals[(slot % ARRIVAL_SLOTS as u64) as usize],
+            _ => 0,
+        })
+    }
+
     fn advance(&mut self, now: u64) {
         let current = now / ARRIVAL_SLOT_NS;
         while self.slot < current {
@@ -85,6 +94,11 @@ impl Control {
 }
 
 impl CoDel {
+    /// Whether nothing that it learned while it was dropping can matter any more.
+    pub(super) fn is_over(&self, policy: &CoDelP, now: u64) -> bool {
+        !self.dropping && now.saturating_sub(self.drop_next) >= 16 * policy.interval
+    }
+
     /// Whether the request at hand, which has waited this long, is dropped. `last`: nobody else waits.
     fn drops(&mut self, policy: &CoDelP, now: u64, waited: u64, last: bool) -> bool {
         let ok_to_drop = if waited < policy.target || last {
@@ -101,7 +115,7 @@ impl CoDel {
                 self.dropping = false;
             } else if now >= self.drop_next {
                 self.count += 1;
-                self.drop_next += policy.interval / sqrt(self.count).max(1);
+                self.drop_next += step(policy.interval, self.count);
                 return true;
             }
             return false;
@@ -113,15 +127,16 @@ impl CoDel {
             let recent = now.saturating_sub(self.drop_next) < 16 * policy.interval;
             self.count = if delta > 1 && recent { delta } else { 1 };
             self.last_count = self.count;
-            self.drop_next = now + policy.interval / sqrt(self.count).max(1);
+            self.drop_next = now + step(policy.interval, self.count);
         }
         ok_to_drop
     }
 }
 
-/// Integer square root.
-fn sqrt(n: u64) -> u64 {
-    n.isqrt()
+/// interval / sqrt(count), the root to 2^-16.
+fn step(interval: u64, count: u64) -> u64 {
+    let root_q16 = (count.clamp(1, 1 << 30) << 32).isqrt();
+    ((u128::from(interval) << 16) / u128::from(root_q16)) as u64
 }
 
 impl State {
@@ -203,7 +218,8 @@ impl State {
                 let latency = latency.max(1);
                 control.long_count = (control.long_count + 1).min(LONG_TERM);
                 let weight = control.long_count;
-                control.long_ns = ((u128::from(control.long_ns) * u128::from(weight - 1) + u128::from(latency)) / u128::from(weight)) as u64;
+                control.long_ns =
+                    ((u128::from(control.long_ns) * u128::from(weight - 1) + u128::from(latency)) / u128::from(weight)) as u64;
                 if control.long_ns > 2 * latency {
                     control.long_ns = control.long_ns / 20 * 19; // it had drifted too high to say anything
                 }
@@ -247,10 +263,8 @@ mod tests {
         let policy = CoDelP { target: 5 * MS, interval: 100 * MS };
         let mut codel = CoDel::default();
         let drops: Vec<u64> = (0..600).filter(|&t| codel.drops(&policy, t * MS + 1, 50 * MS, false)).collect();
-        // The first after 100 ms; then 100 ms, 100 / sqrt 2 (integer root: 1), ... apart.
-        assert_eq!(drops[0], 100);
-        assert!(drops.len() >= 6, "{drops:?}");
-        assert!(drops.windows(2).all(|pair| pair[1] - pair[0] <= 100), "{drops:?}");
+        // The first after 100 ms; then 100, 100 / sqrt 2, 100 / sqrt 3, ... ms apart.
+        assert_eq!(drops, [100, 200, 271, 329, 379, 424, 464, 502, 538, 571]);
         assert!(!codel.drops(&policy, 601 * MS, 4 * MS, false), "below target nothing is dropped");
         assert!(!codel.drops(&policy, 602 * MS, 50 * MS, false), "and the interval begins anew");
     }
@@ -270,7 +284,12 @@ mod tests {
         }
         assert_eq!(control.last_second(999 * MS), 100);
         assert_eq!(control.last_second(1_000 * MS), 95, "the oldest twentieth has gone");
+        let copy = control.clone();
         assert_eq!(control.last_second(1_940 * MS), 5);
+        // What can be seen of it without touching it.
+        assert_eq!(copy.last_arrivals(1_940 * MS).collect::<Vec<_>>(), control.last_arrivals(1_940 * MS).collect::<Vec<_>>());
+        assert_eq!(copy.last_arrivals(1_940 * MS).sum::<u32>(), 5);
+        assert_eq!(copy.last_arrivals(90_000 * MS).sum::<u32>(), 0);
         assert_eq!(control.last_second(50_000 * MS), 0);
     }
 }

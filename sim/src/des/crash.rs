@@ -10,6 +10,9 @@ use crate::program::{NONE, Tables};
 impl State {
     /// Kills a replica: its work, queue and open calls are gone; its callers get a connection error at once unless `silent`.
     pub(super) fn crash(&mut self, p: &Tables, r: u32, silent: bool) {
+        if self.counts(p, r) {
+            self.serves(r, false);
+        }
         let replica = &mut self.replicas[r as usize];
         (replica.up, replica.silent) = (false, silent);
         let mut cut = Vec::new();
@@ -40,7 +43,10 @@ impl State {
     }
 
     /// A replica is up again, cold.
-    pub(super) fn restart(&mut self, r: u32) {
+    pub(super) fn restart(&mut self, p: &Tables, r: u32) {
+        if self.counts(p, r) {
+            self.serves(r, true);
+        }
         let replica = &mut self.replicas[r as usize];
         (replica.up, replica.started) = (true, self.now);
     }

@@ -304,8 +304,8 @@ impl State {
                     if begins && self.replicas[r as usize].up {
                         self.crash(p, r, black_hole);
                         self.will_notice(p, r, false);
-                    } else if !begins && !self.replicas[r as usize].up && self.exists(p, s, r) {
-                        self.restart(r);
+                    } else if !begins && !self.replicas[r as usize].up && self.counts(p, r) {
+                        self.restart(p, r);
                         self.will_notice(p, r, true);
                     }
                 }
@@ -320,8 +320,8 @@ impl State {
                     if begins && self.replicas[r as usize].up {
                         self.crash(p, r, false);
                         self.list(r, false);
-                    } else if !begins && !self.replicas[r as usize].up && self.exists(p, s, r) {
-                        self.restart(r);
+                    } else if !begins && !self.replicas[r as usize].up && self.counts(p, r) {
+                        self.restart(p, r);
                         self.list(r, true);
                     }
                 }
@@ -330,7 +330,7 @@ impl State {
                 for r in base..base + service.most_replicas {
                     if self.replicas[r as usize].up {
                         self.crash(p, r, false);
-                        self.restart(r);
+                        self.restart(p, r);
                     }
                 }
                 self.empty_cache(s);
@@ -343,12 +343,6 @@ impl State {
             }
             _ => {}
         }
-    }
-
-    /// Whether a replica is there to be started again: not one that autoscaling has never started.
-    fn exists(&self, p: &Tables, s: u32, r: u32) -> bool {
-        let replica = &self.replicas[r as usize];
-        !replica.starting && r - p.services[s as usize].replica_base < self.services[s as usize].wanted
     }
 
     /// The faults that are on at a place, with their numbers and levels.

@@ -286,7 +286,7 @@ impl State {
             Kind::Timeout => self.timed_out(p, slot),
             Kind::Resend => self.resend(p, slot),
             Kind::Hedge => self.hedge(p, slot),
-            Kind::Message => self.message_due(slot),
+            Kind::Message => self.message_due(p, slot),
             Kind::Think => self.user_asks(p, slot),
             Kind::Scale => self.scale(p, slot),
             Kind::Notice => self.notice(p, slot),

@@ -23,6 +23,9 @@ pub(crate) struct ServiceState {
     /// worker-nanoseconds since the last look. Kept only for services that are scaled.
     pub(super) busy: i128,
     pub(super) busy_now: u32,
+    /// The same of its wanted replicas that are up.
+    pub(super) serving: i128,
+    pub(super) serving_now: u32,
     /// Since when fewer replicas would have been enough; `FAR_NS`: they would not.
     pub(super) fewer_since: u64,
     /// The most that would have been enough since then.
@@ -36,6 +39,8 @@ impl ServiceState {
             wanted: s.replicas,
             busy: 0,
             busy_now: 0,
+            serving: 0,
+            serving_now: s.replicas,
             fewer_since: FAR_NS,
             fewer: 0,
         }
@@ -134,6 +139,7 @@ impl State {
             replica.starting = false;
             replica.up = true;
             replica.started = self.now;
+            self.serves(r, true);
             self.note(Mark::Scaled, r, Key(1));
             self.list(r, true);
             return;
@@ -145,6 +151,12 @@ impl State {
             self.note(Mark::Scaled, r, Key(2 + u64::from(up)));
             self.list(r, up);
         }
+    }
+
+    /// Whether a replica, while it is up, is one of those that are wanted.
+    pub(super) fn counts(&self, p: &Tables, r: u32) -> bool {
+        let replica = &self.replicas[r as usize];
+        !replica.starting && self.is_wanted(&p.services[replica.service as usize], r)
     }
 
     fn is_wanted(&self, s: &ServiceP, r: u32) -> bool {
@@ -163,6 +175,18 @@ impl State {
         }
     }
 
+    /// A wanted replica is up, or no longer.
+    pub(super) fn serves(&mut self, r: u32, up: bool) {
+        let s = &mut self.services[self.replicas[r as usize].service as usize];
+        if up {
+            s.serving -= i128::from(self.now);
+            s.serving_now += 1;
+        } else {
+            s.serving += i128::from(self.now);
+            s.serving_now -= 1;
+        }
+    }
+
     /// Looks at a service's utilisation, and starts or sends away replicas (the rule of the Kubernetes horizontal pod autoscaler).
     pub(super) fn scale(&mut self, p: &Tables, service: u32) {
         let s = &p.services[service as usize];
@@ -171,7 +195,9 @@ impl State {
         let state = &mut self.services[service as usize];
         let busy_ns = (state.busy + i128::from(state.busy_now) * i128::from(self.now)).max(0) as u128;
         state.busy = -(i128::from(state.busy_now) * i128::from(self.now));
-        let capacity_ns = u128::from(s.workers) * u128::from(state.wanted) * u128::from(policy.every);
+        let serving_ns = (state.serving + i128::from(state.serving_now) * i128::from(self.now)).max(0) as u128;
+        state.serving = -(i128::from(state.serving_now) * i128::from(self.now));
+        let capacity_ns = u128::from(s.workers) * serving_ns;
         let utilisation_q16 = ((busy_ns << 16) / capacity_ns.max(1)) as u64;
         let ratio_q16 = (utilisation_q16 << 16) / policy.target_q16;
         let mut wanted = state.wanted;
@@ -193,9 +219,13 @@ impl State {
         let before = std::mem::replace(&mut state.wanted, wanted);
         for r in s.replica_base + wanted..s.replica_base + before {
             self.replicas[r as usize].starting = false;
+            if self.replicas[r as usize].up {
+                self.serves(r, false);
+            }
             self.list(r, false); // it finishes what it has
         }
         for r in s.replica_base + before..s.replica_base + wanted {
+            // One that is still finishing what it had starts anew.
             self.replicas[r as usize].starting = true;
             self.queue.push(self.now + policy.start_up, Kind::Notice, r);
         }

@@ -69,7 +69,7 @@ pub(crate) struct TopicState {
     pub(super) in_delivery: u32,
     /// Messages published so far.
     pub(super) versions: u64,
-    /// Version last applied, by what it is about; empty where order does not matter.
+    /// The newest version applied, by what it is about; empty where order does not matter.
     pub(super) applied: Vec<u64>,
     /// Publishes that wait for a place, with the generation of their slot.
     pub(super) blocked: VecDeque<(u32, u32)>,
@@ -77,7 +77,8 @@ pub(crate) struct TopicState {
     pub(super) silent: bool,
 }
 
-/// One partition; a topic that promises no order has just one.
+/// One partition; a topic that promises no order has just one. Where order is promised, a message that is held lies in `ready` in its place,
+/// with the event of its hold pending, and those behind it wait.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Partition {
     pub(super) ready: VecDeque<u32>,
@@ -237,29 +238,32 @@ impl State {
         let state = &mut self.topics[t as usize];
         state.waiting += 1;
         let depth = state.backlog();
-        if hold == 0 {
+        if hold > 0 {
+            self.messages[m].event = self.queue.push(self.now + hold, Kind::Message, m);
+        }
+        if hold == 0 || p.topics[t as usize].per_key && !front {
             let ready = &mut state.partitions[partition].ready;
             if front { ready.push_front(m) } else { ready.push_back(m) }
             self.woken.push(t);
-        } else {
-            self.messages[m].event = self.queue.push(self.now + hold, Kind::Message, m);
         }
         self.recorder.queue_depth(p.topics[t as usize].node, depth);
     }
 
     /// A held message is ready.
-    pub(super) fn message_due(&mut self, m: u32) {
+    pub(super) fn message_due(&mut self, p: &Tables, m: u32) {
         let message = &mut self.messages[m];
         message.event = 0;
         let (t, again) = (message.topic, message.deliveries > 0);
         let partition = self.partition_of(m);
         let partition = &mut self.topics[t as usize].partitions[partition];
-        if partition.busy && again {
-            // Its partition has been waiting for it.
-            partition.busy = false;
-            partition.ready.push_front(m);
-        } else {
-            partition.ready.push_back(m);
+        match (p.topics[t as usize].per_key, again) {
+            (true, true) => {
+                // Its partition has been waiting for it.
+                partition.busy = false;
+                partition.ready.push_front(m);
+            }
+            (true, false) => {} // it lies in its place already
+            (false, _) => partition.ready.push_back(m),
         }
         self.woken.push(t);
     }
@@ -276,7 +280,7 @@ impl State {
             let n = state.partitions.len();
             let found = (0..n).map(|i| (state.next as usize + i) % n).find(|&i| {
                 let partition = &state.partitions[i];
-                !partition.busy && !partition.ready.is_empty()
+                !partition.busy && partition.ready.front().is_some_and(|&m| self.messages[m].event == 0)
             });
             let Some(found) = found else { return };
             state.next = ((found + 1) % n) as u32;
@@ -358,7 +362,7 @@ impl State {
             if version < *last {
                 self.recorder.stale_write(topic.node);
             }
-            *last = version;
+            *last = version.max(*last);
         }
     }
 

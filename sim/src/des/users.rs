@@ -261,7 +261,10 @@ mod tests {
         a.ended(4, 7_000_000, false);
         a.ended(1 | SURGE, 0, true);
         a.touch(4);
-        assert_eq!((a.entry(1).own.us.as_slice(), a.entry(1).surged.us.as_slice()), ([UNFINISHED, 7_000].as_slice(), [FAILED].as_slice()));
+        assert_eq!(
+            (a.entry(1).own.us.as_slice(), a.entry(1).surged.us.as_slice()),
+            ([UNFINISHED, 7_000].as_slice(), [FAILED].as_slice())
+        );
         assert_eq!([4, 1, 1 | SURGE].map(|n| a.was_touched(n)), [true, false, true]);
     }
 
@@ -272,7 +275,10 @@ mod tests {
         let kept = users.arrived(0, false, true);
         users.ended(early, 1_000, true);
         users.touch(early);
-        assert_eq!((users.entry(0).own.first, users.entry(0).own.get(early), users.entry(0).own.get(kept)), (1, ABSENT, UNFINISHED));
+        assert_eq!(
+            (users.entry(0).own.first, users.entry(0).own.get(early), users.entry(0).own.get(kept)),
+            (1, ABSENT, UNFINISHED)
+        );
         users.ended(kept, u64::MAX, false);
         assert_eq!(users.entry(0).own.get(kept), SLOWEST);
         assert!(!users.was_touched(early) && !users.was_touched(kept));

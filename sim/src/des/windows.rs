@@ -42,14 +42,7 @@ impl Latencies {
         sorted.extend_from_slice(&self.sorted[start..]);
         let mut bounds = Vec::with_capacity(2 * WIDE_BUCKETS * self.nodes);
         bounds.extend(self.bounds[skipped..].iter().map(|b| b - start as u32));
-        Latencies {
-            nodes: self.nodes,
-            log: self.log.clone(),
-            sorted,
-            bounds,
-            first,
-            places: vec![0; self.nodes],
-        }
+        Latencies { nodes: self.nodes, log: self.log.clone(), sorted, bounds, first, places: vec![0; self.nodes] }
     }
 
     /// A node has ended something after this long.
@@ -320,7 +313,10 @@ mod tests {
                 history.keep(&latencies, usize::from(bucket));
             }
         }
-        assert_eq!([29, 30, 199, 149, 150].map(|b| history.of(b, 1).to_vec()), [vec![], vec![30, 30], vec![198, 199], vec![148, 149], vec![]]);
+        assert_eq!(
+            [29, 30, 199, 149, 150].map(|b| history.of(b, 1).to_vec()),
+            [vec![], vec![30, 30], vec![198, 199], vec![148, 149], vec![]]
+        );
         assert_eq!((history.of(30, 0), latencies.count(199)), ([].as_slice(), 2));
     }
 }

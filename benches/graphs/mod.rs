@@ -20,7 +20,7 @@ pub fn read_scenarios(yaml: &str) -> Vec<Scenario> {
 
 /// CHAIN-3: three services in a row, with timeouts and retries.
 pub fn chain_3() -> Model {
-    read(include_str!("chain3.yaml"))
+    read(include_str!("../chain3.yaml"))
 }
 
 /// Twenty services in four layers of 1, 4, 7 and 8: a request visits six of them on average. Blocking workers, lognormal work,
