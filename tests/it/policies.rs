@@ -161,8 +161,8 @@ fn codel_keeps_the_wait_near_its_target() {
     let with = |codel: &str| run(&station(1.5, &format!("workers: 1{codel}"), "{ constant: 10ms }"), None, 1, 120, 60);
     let (held, free) = (with(", codel: { target: 20ms, interval: 100ms }"), with(""));
     assert!(free.services["s"].mean_wait_ms > 10_000.0, "{}", free.services["s"].mean_wait_ms);
-    let wait = held.services["s"].mean_wait_ms;
-    assert!((10.0..100.0).contains(&wait), "{wait}");
+    // How near is said by `codel_drops_as_its_rfc_does`.
+    assert!((20.0..150.0).contains(&held.services["s"].mean_wait_ms), "{}", held.services["s"].mean_wait_ms);
     // A third of the load is dropped, and the server is never idle for want of it.
     assert!((held.entries["users"].error_rate - 1.0 / 3.0).abs() < 0.03, "{}", held.entries["users"].error_rate);
     assert!(held.services["s"].utilisation > 0.97, "{}", held.services["s"].utilisation);
@@ -227,7 +227,7 @@ fn autoscaling_settles_at_load_over_target() {
 
 #[test]
 fn autoscaling_takes_its_time() {
-    // Ten times what one replica can do: every look finds all busy, so replicas go 2, 3, 5, 8, 10, each time 3 s after a look.
+    // More than ten replicas can do: every look finds all that are up busy, so there are n / 0.7 three seconds later: 2, 3, 5, 8, 10.
     let scale = |down_after: &str| {
         let autoscale = format!("{{ target: 0.7, min: 2, max: 10, every: 5s, start_up: 3s, down_after: {down_after} }}");
         station(12.0, &format!("replicas: 2, workers: 1, queue: 5, autoscale: {autoscale}"), "{ constant: 10ms }")
@@ -238,7 +238,7 @@ fn autoscaling_takes_its_time() {
         f64::from(sum(&s.ended, from, to) - sum(&s.errors, from, to)) / (to - from) as f64
     };
     let m = scale("10s");
-    for (from, to, replicas) in [(1, 8, 2), (9, 13, 3), (14, 18, 5), (19, 23, 8), (24, 60, 10)] {
+    for (from, to, replicas) in [(1, 8, 2), (9, 13, 3), (14, 18, 5), (19, 23, 8), (24, 40, 10)] {
         let per_s = good(&m, None, from, to);
         assert!((per_s / 100.0 - f64::from(replicas)).abs() < 0.25, "{from}..{to} s: {per_s}/s");
     }
@@ -399,4 +399,74 @@ services:
     let degraded = figure(&hurt.services["a"], "degraded");
     assert!((900.0..=1_100.0).contains(&degraded), "{degraded}");
     assert!((hurt.services["c"].requests as f64 - degraded).abs() <= 1.0);
+}
+
+/// RFC 8289, section 5.5, word for word, before one server with constant work; returns the mean wait of those served in the second half.
+fn codel_of_the_rfc(seed: u64) -> f64 {
+    const MS: f64 = 0.001;
+    let (work, target, interval, end) = (10.0 * MS, 20.0 * MS, 100.0 * MS, 600.0);
+    let mut state = models::rng::KeyStream::new(seed, 7);
+    let mut uniform = || (state.next_bits() >> 11) as f64 / (1u64 << 53) as f64 + 1e-17;
+    let mut arrivals = Vec::new();
+    let mut at = 0.0;
+    while at < end {
+        at -= libm::log(uniform()) / 150.0;
+        arrivals.push(at);
+    }
+    let mut queue = std::collections::VecDeque::new();
+    let (mut next, mut now, mut waits) = (0, 0.0, Vec::new());
+    let (mut first_above, mut drop_next, mut count, mut last_count, mut dropping) = (0.0, 0.0, 0i64, 0i64, false);
+    while next < arrivals.len() {
+        if queue.is_empty() {
+            now = f64::max(now, arrivals[next]);
+        }
+        while next < arrivals.len() && arrivals[next] <= now {
+            queue.push_back(arrivals[next]);
+            next += 1;
+        }
+        while let Some(arrived) = queue.pop_front() {
+            let waited = now - arrived;
+            let mut may_drop = false;
+            if waited < target || queue.is_empty() {
+                first_above = 0.0;
+            } else if first_above == 0.0 {
+                first_above = now + interval;
+            } else {
+                may_drop = now >= first_above;
+            }
+            let mut drops = false;
+            if dropping {
+                if !may_drop {
+                    dropping = false;
+                } else if now >= drop_next {
+                    count += 1;
+                    drop_next += interval / (count as f64).sqrt();
+                    drops = true;
+                }
+            } else if may_drop {
+                dropping = true;
+                let delta = count - last_count;
+                count = if delta > 1 && now - drop_next < 16.0 * interval { delta } else { 1 };
+                last_count = count;
+                drop_next = now + interval / (count as f64).sqrt();
+                drops = true;
+            }
+            if !drops {
+                if now > end / 2.0 {
+                    waits.push(waited);
+                }
+                now += work;
+                break;
+            }
+        }
+    }
+    waits.iter().sum::<f64>() / waits.len() as f64
+}
+
+#[test]
+fn codel_drops_as_its_rfc_does() {
+    let rfc = (1..=20).map(codel_of_the_rfc).sum::<f64>() / 20.0;
+    let m = station(1.5, "workers: 1, codel: { target: 20ms, interval: 100ms }", "{ constant: 10ms }");
+    // The reference is a mean over twenty seeds itself.
+    agrees("mean wait", rfc * 1e3, 0.02, 0.1, |s| run(&m, None, s, 600, 300).services["s"].mean_wait_ms);
 }
