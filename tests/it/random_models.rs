@@ -10,7 +10,7 @@ use proptest::prelude::*;
 pub type Us = u64;
 
 /// A random system: `users` ask `s0`; `cache` and `topic` are there for who looks up and publishes; the last service consumes the topic.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct System {
     pub rate: u32,
     pub shape: Shape,

@@ -4,7 +4,7 @@
 //! system with other names, or with all times multiplied by a power of two.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use crate::random_models::{Control, Edge, Fault, Service, Shape, Step, System, Topic, Us, Work};
 
@@ -96,9 +96,20 @@ impl Style {
     }
 }
 
+/// A failing case shows itself as the model that can be run.
+impl fmt::Debug for System {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\n{}", Text::file(&[&self.text(&PLAIN)]))
+    }
+}
+
 impl System {
-    /// The same without what counts in seconds of its own: contention by the arrivals of the last second.
-    pub fn without_seconds(mut self) -> System {
+    /// The same without what has a scale of its own: contention by the arrivals of the last second; and closed loops, in which a nanosecond
+    /// that decides a tie is fed back for ever.
+    pub fn without_scale(mut self) -> System {
+        if let Shape::Closed { .. } = self.shape {
+            self.shape = Shape::Steady;
+        }
         for service in &mut self.services {
             service.control = service.control.take().filter(|control| !matches!(control, Control::ArrivalRate(_)));
         }
@@ -250,7 +261,7 @@ impl System {
             ("pause", &service, String::new()),
             ("replicas_lost", &service, format!("replicas: {replicas}")),
             ("queue_shrunk", &service, format!("to: {}", fault.place % 4)),
-            ("leak", &service, format!("growth: {}", style.rate(4.0 * size))),
+            ("leak", &service, format!("growth: {}", style.rate((64.0 * size).ceil() / 16.0))),
             ("flush", &cache, format!("share: {size}")),
             ("hit_ratio_drop", &cache, format!("keep: {size}")),
             ("duplicate", &topic, probability()),
