@@ -431,7 +431,7 @@ pub(super) fn changes() -> Vec<(&'static str, Change)> {
         ),
         (
             "a failure that a breaker knows",
-            client(|c| match c.breaker.as_mut().map(|b| &mut **b) {
+            client(|c| match c.breaker.as_deref_mut() {
                 Some(b) if b.known > 0 => match &mut b.memory {
                     Memory::Calls { failed, next } => {
                         let last = next.checked_sub(1).unwrap_or(19);
@@ -455,7 +455,7 @@ pub(super) fn changes() -> Vec<(&'static str, Change)> {
         ),
         (
             "failures on end",
-            client(|c| match c.breaker.as_mut().map(|b| &mut **b) {
+            client(|c| match c.breaker.as_deref_mut() {
                 Some(b) if b.memory == Memory::Consecutive => {
                     b.failures += 1;
                     true
