@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use models::error::{InputError, InputErrors, nearest};
 use models::system::{EdgeName, Model};
 
-use crate::fault::{Fault, FaultKind, Target};
+use crate::fault::{Fault, FaultKind, Target, Where};
 use crate::scenario::Scenario;
 
 /// Largest load, surge or slowness: beyond it a run is no experiment but a denial of service.
@@ -56,46 +56,6 @@ struct Checker<'a> {
     model: &'a Model,
     edges: BTreeSet<EdgeName>,
     errors: Vec<InputError>,
-}
-
-/// What a kind of fault can strike.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Where {
-    Edge,
-    Service,
-    Cache,
-    ServiceOrTopic,
-    Topic,
-    Entry,
-}
-
-fn strikes(kind: &FaultKind) -> Where {
-    match kind {
-        FaultKind::Latency { .. }
-        | FaultKind::ConnectionDrop { .. }
-        | FaultKind::BlackHole { .. }
-        | FaultKind::Loss { .. }
-        | FaultKind::Bandwidth { .. }
-        | FaultKind::TimeoutLowered { .. }
-        | FaultKind::AggressiveRetries { .. } => Where::Edge,
-        FaultKind::Errors { .. }
-        | FaultKind::Slow { .. }
-        | FaultKind::Pause
-        | FaultKind::ReplicasLost { .. }
-        | FaultKind::QueueShrunk { .. }
-        | FaultKind::Leak { .. }
-        | FaultKind::WorkersLost { .. } => Where::Service,
-        FaultKind::Flush { .. } | FaultKind::HitRatioDrop { .. } => Where::Cache,
-        FaultKind::Crash { .. } => Where::ServiceOrTopic,
-        FaultKind::Surge { .. } | FaultKind::Reload { .. } => Where::Entry,
-        FaultKind::Delay { .. }
-        | FaultKind::Reorder { .. }
-        | FaultKind::Duplicate { .. }
-        | FaultKind::MessageLoss { .. }
-        | FaultKind::ConsumerStall
-        | FaultKind::SlowConsumer { .. }
-        | FaultKind::Poison { .. } => Where::Topic,
-    }
 }
 
 impl Where {
@@ -171,7 +131,7 @@ impl Checker<'_> {
     }
 
     fn target(&mut self, place: &str, fault: &Fault) {
-        let wanted = strikes(&fault.kind);
+        let wanted = fault.kind.strikes();
         let kind = fault.kind.name();
         match (&fault.target, wanted) {
             (Target::Edge(edge), Where::Edge) => self.edge(place, edge),

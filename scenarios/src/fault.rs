@@ -234,7 +234,54 @@ impl Leg {
     }
 }
 
+/// What a kind of fault can strike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Where {
+    /// An edge.
+    Edge,
+    /// A service.
+    Service,
+    /// A service that has a cache.
+    Cache,
+    /// A service or a topic.
+    ServiceOrTopic,
+    /// A topic.
+    Topic,
+    /// An entry.
+    Entry,
+}
+
 impl FaultKind {
+    /// What it can strike.
+    pub fn strikes(&self) -> Where {
+        match self {
+            FaultKind::Latency { .. }
+            | FaultKind::ConnectionDrop { .. }
+            | FaultKind::BlackHole { .. }
+            | FaultKind::Loss { .. }
+            | FaultKind::Bandwidth { .. }
+            | FaultKind::TimeoutLowered { .. }
+            | FaultKind::AggressiveRetries { .. } => Where::Edge,
+            FaultKind::Errors { .. }
+            | FaultKind::Slow { .. }
+            | FaultKind::Pause
+            | FaultKind::ReplicasLost { .. }
+            | FaultKind::QueueShrunk { .. }
+            | FaultKind::Leak { .. }
+            | FaultKind::WorkersLost { .. } => Where::Service,
+            FaultKind::Flush { .. } | FaultKind::HitRatioDrop { .. } => Where::Cache,
+            FaultKind::Crash { .. } => Where::ServiceOrTopic,
+            FaultKind::Surge { .. } | FaultKind::Reload { .. } => Where::Entry,
+            FaultKind::Delay { .. }
+            | FaultKind::Reorder { .. }
+            | FaultKind::Duplicate { .. }
+            | FaultKind::MessageLoss { .. }
+            | FaultKind::ConsumerStall
+            | FaultKind::SlowConsumer { .. }
+            | FaultKind::Poison { .. } => Where::Topic,
+        }
+    }
+
     /// `latency` without jitter, by a proxy.
     pub fn latency(add: Nanos) -> Self {
         FaultKind::Latency { add, jitter: Nanos::ZERO, distribution: None, leg: Leg::Request, delivers_abandoned: false }

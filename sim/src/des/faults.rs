@@ -9,7 +9,7 @@ use std::sync::Arc;
 use models::rng::{Chance, Key};
 use models::table::QuantileTable;
 use models::units::{Nanos, SimTime};
-use scenarios::fault::{Fault, FaultKind, Target};
+use scenarios::fault::{Fault, FaultKind, Target, Where};
 use scenarios::scenario::Scenario;
 
 use super::effects::{Delay, EdgeEffect, EntryEffect, Hold, Loss, ServiceEffect, TopicEffect};
@@ -129,34 +129,14 @@ fn planned(fault: &Fault, places: Places) -> Planned {
 
 /// Whether this kind of fault can strike there.
 fn fits(p: &Tables, kind: &FaultKind, places: &Places) -> bool {
-    match kind {
-        FaultKind::Latency { .. }
-        | FaultKind::ConnectionDrop { .. }
-        | FaultKind::BlackHole { .. }
-        | FaultKind::Loss { .. }
-        | FaultKind::Bandwidth { .. }
-        | FaultKind::TimeoutLowered { .. }
-        | FaultKind::AggressiveRetries { .. } => matches!(places, Places::Edges(_)),
-        FaultKind::Errors { .. }
-        | FaultKind::Slow { .. }
-        | FaultKind::Pause
-        | FaultKind::ReplicasLost { .. }
-        | FaultKind::QueueShrunk { .. }
-        | FaultKind::Leak { .. }
-        | FaultKind::WorkersLost { .. } => matches!(places, Places::Service(_)),
-        FaultKind::Flush { .. } | FaultKind::HitRatioDrop { .. } => {
-            matches!(places, Places::Service(s) if p.services[*s as usize].cache.is_some())
-        }
-        FaultKind::Crash { .. } => matches!(places, Places::Service(_) | Places::Topic(_)),
-        FaultKind::Surge { .. } => matches!(places, Places::Entry(e) if p.entries[*e as usize].closed.is_none()),
-        FaultKind::Reload { .. } => matches!(places, Places::Entry(_)),
-        FaultKind::Delay { .. }
-        | FaultKind::Reorder { .. }
-        | FaultKind::Duplicate { .. }
-        | FaultKind::MessageLoss { .. }
-        | FaultKind::SlowConsumer { .. }
-        | FaultKind::Poison { .. }
-        | FaultKind::ConsumerStall => matches!(places, Places::Topic(_)),
+    match (kind.strikes(), places) {
+        (Where::Edge, Places::Edges(_))
+        | (Where::Service | Where::ServiceOrTopic, Places::Service(_))
+        | (Where::Topic | Where::ServiceOrTopic, Places::Topic(_)) => true,
+        (Where::Cache, Places::Service(s)) => p.services[*s as usize].cache.is_some(),
+        // A closed loop offers no rate that could be multiplied.
+        (Where::Entry, Places::Entry(e)) => !matches!(kind, FaultKind::Surge { .. }) || p.entries[*e as usize].closed.is_none(),
+        _ => false,
     }
 }
 
