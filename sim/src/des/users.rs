@@ -218,7 +218,10 @@ impl Users {
         for number in open {
             let (entry, index) = self.split(number);
             let own = &mut self.entries[entry].own;
-            if let Some(at) = own.place(index) {
+            // (One that arrived before those that are kept is not looked for.)
+            if let Some(at) = own.place(index)
+                && own.us[at] == UNFINISHED
+            {
                 own.us[at] = twin.entries[entry].own.get(index);
             }
         }
