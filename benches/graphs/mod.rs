@@ -138,7 +138,8 @@ pub fn dependencies() -> Option<Model> {
     yaml += "edges:\n";
     for (name, callees) in &calls {
         for callee in callees.keys() {
-            let _ = writeln!(yaml, "  {name}->{callee}: {{ latency: 1ms, timeout: 1s, retry: {{ attempts: 2, backoff: 10ms }} }}");
+            let _ =
+                writeln!(yaml, "  {name}->{callee}: {{ latency: 1ms, timeout: 1s, retry: {{ attempts: 2, backoff: 10ms }} }}");
         }
     }
     Some(read(&yaml))

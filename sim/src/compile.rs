@@ -12,8 +12,8 @@ use models::dist::{Dist, Work};
 use models::param::{Limit, Param};
 use models::rng::Chance;
 use models::system::{
-    AdaptiveLaw, AdaptiveLimit, Autoscale, Breaker, BreakerWindow, Call, Contention, Discipline, Edge, EdgeName, Entry, Lookup, Mode,
-    Model, OpRef, Order, Publish, Retry, Service, Step, Trips,
+    AdaptiveLaw, AdaptiveLimit, Autoscale, Breaker, BreakerWindow, Call, Contention, Discipline, Edge, EdgeName, Entry, Lookup,
+    Mode, Model, OpRef, Order, Publish, Retry, Service, Step, Trips,
 };
 use models::table::QuantileTable;
 use models::units::Nanos;
@@ -21,9 +21,9 @@ use models::units::Nanos;
 use crate::SimError;
 use crate::des::MOST_LANES;
 use crate::program::{
-    AdaptiveLawP, AdaptiveP, AutoscaleP, BreakerP, BudgetP, CacheP, ClosedP, CoDelP, ContentionP, EdgeP, EntryP, FAR_NS, HedgeP, LookupP,
-    NONE, NodeKind, NodeP, ONE_Q16, OpP, PathP, PolicyP, ServiceP, ShapeP, SiteP, StepP, TOKEN, Tables, TargetP, TopicP, TripsP,
-    cause_bit, ns,
+    AdaptiveLawP, AdaptiveP, AutoscaleP, BreakerP, BudgetP, CacheP, ClosedP, CoDelP, ContentionP, EdgeP, EntryP, FAR_NS, HedgeP,
+    LookupP, NONE, NodeKind, NodeP, ONE_Q16, OpP, PathP, PolicyP, ServiceP, ShapeP, SiteP, StepP, TOKEN, Tables, TargetP, TopicP,
+    TripsP, cause_bit, ns,
 };
 
 /// Waits between tries that are tabulated; later ones are as long as the last.
@@ -313,10 +313,11 @@ impl<'a> Compiler<'a> {
             breaker: edge.breaker.as_ref().map(breaker),
             deadline: edge.deadline.map_or(FAR_NS, |d| ns(d.value)),
             propagates: edge.propagate_deadline,
-            hedge: edge.hedge.as_ref().filter(|h| h.attempts.value > 1).map(|h| HedgeP {
-                after: ns(h.after.value),
-                attempts: h.attempts.value.min(u32::from(u16::MAX)) as u16,
-            }),
+            hedge: edge
+                .hedge
+                .as_ref()
+                .filter(|h| h.attempts.value > 1)
+                .map(|h| HedgeP { after: ns(h.after.value), attempts: h.attempts.value.min(u32::from(u16::MAX)) as u16 }),
             max_in_flight: edge.max_in_flight.map_or(u32::MAX, |n| n.value.max(1)),
             pool: edge.pool.as_ref().map(|pool| (pool.connections.value.max(1), limit(pool.waiting))),
             name: name.clone(),
@@ -433,7 +434,9 @@ fn service(s: &Service, node: u32, replica_base: u32) -> ServiceP {
 
 fn adaptive(a: &AdaptiveLimit) -> AdaptiveP {
     let law = match &a.law {
-        AdaptiveLaw::Aimd { latency, backoff } => AdaptiveLawP::Aimd { latency: ns(latency.value), backoff_q16: q16(backoff.value) },
+        AdaptiveLaw::Aimd { latency, backoff } => {
+            AdaptiveLawP::Aimd { latency: ns(latency.value), backoff_q16: q16(backoff.value) }
+        }
         AdaptiveLaw::Gradient { tolerance } => AdaptiveLawP::Gradient { tolerance_q16: q16(tolerance.value) },
     };
     AdaptiveP { law, initial: a.initial.value, min: a.min.value.max(1), max: a.max.value.max(1) }

@@ -150,9 +150,14 @@ pub(crate) enum AdaptiveLawP {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ContentionP {
-    InProgress { add: u64 },
+    InProgress {
+        add: u64,
+    },
     /// `above`: arrivals in a second.
-    ArrivalRate { above: u32, factor_q16: u64 },
+    ArrivalRate {
+        above: u32,
+        factor_q16: u64,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -427,11 +427,11 @@ fn bad_inputs_are_refused_with_place_and_remedy() {
     check(
         "simulate unknown-key.yaml",
         expect![[r#"
-        error: unknown-key.yaml:9: /services/b/wrokers
-          found:    unknown key wrokers
-          expected: one of replicas, workers, queue, discipline, mode, balance, cancel_on_disconnect, cache, operations, observed
-          help:     did you mean workers?
-    "#]],
+            error: unknown-key.yaml:9: /services/b/wrokers
+              found:    unknown key wrokers
+              expected: one of replicas, workers, queue, discipline, mode, balance, cancel_on_disconnect, shed_expired, codel, adaptive_limit, contention, autoscale, warm_up, health_check, cache, operations, observed
+              help:     did you mean workers?
+        "#]],
     );
     place.write("unknown-service.yaml", SLOW_B.replace("a->b", "a->bb").as_bytes());
     check(

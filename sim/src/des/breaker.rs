@@ -208,7 +208,8 @@ mod tests {
 
     #[test]
     fn a_window_of_time_forgets_by_tenths() {
-        let policy = BreakerP { trips: TripsP::Time { window: 1_000, min_calls: 3, threshold_q16: 65_536 }, open: 100, probes: 1 };
+        let policy =
+            BreakerP { trips: TripsP::Time { window: 1_000, min_calls: 3, threshold_q16: 65_536 }, open: 100, probes: 1 };
         let mut breaker = Breaker::closed(&policy);
         breaker.heard(&policy, 0, false, true);
         breaker.heard(&policy, 950, false, true);

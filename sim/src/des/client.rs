@@ -585,8 +585,7 @@ impl State {
     #[inline(always)]
     pub(super) fn repetition_over(&mut self, p: &Tables, c: u32, failure: Option<Cause>) {
         let call = &self.calls[c];
-        let fails = failure.is_some()
-            && p.sites[call.site as usize].on_failure.hits(call.key.draw(Purpose::OnFailure, 0));
+        let fails = failure.is_some() && p.sites[call.site as usize].on_failure.hits(call.key.draw(Purpose::OnFailure, 0));
         if call.repetition + 1 < call.repetitions && !fails {
             let first = if call.lookup == NONE { call.site } else { p.lookups[call.lookup as usize].ask };
             let next = call.repetition + 1;

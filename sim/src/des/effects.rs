@@ -180,14 +180,7 @@ pub(super) struct ServiceEffect {
 
 impl ServiceEffect {
     pub(super) fn none() -> Self {
-        ServiceEffect {
-            active: false,
-            slow_q16: ONE_Q16,
-            leak: None,
-            paused_until: 0,
-            errors: Vec::new(),
-            hidden: Vec::new(),
-        }
+        ServiceEffect { active: false, slow_q16: ONE_Q16, leak: None, paused_until: 0, errors: Vec::new(), hidden: Vec::new() }
     }
 
     /// Factor on the service time of work that starts now.

@@ -243,7 +243,11 @@ impl State {
         }
         if hold == 0 || p.topics[t as usize].per_key && !front {
             let ready = &mut state.partitions[partition].ready;
-            if front { ready.push_front(m) } else { ready.push_back(m) }
+            if front {
+                ready.push_front(m)
+            } else {
+                ready.push_back(m)
+            }
             self.woken.push(t);
         }
         self.recorder.queue_depth(p.topics[t as usize].node, depth);
