@@ -42,7 +42,7 @@ fn flag(value: bool) -> String {
     u8::from(value).to_string()
 }
 
-const RANKING: [&str; 38] = [
+const RANKING: [&str; 41] = [
     "rank",
     "scenario",
     "cascade_risk",
@@ -72,6 +72,9 @@ const RANKING: [&str; 38] = [
     "queue_depth_baseline",
     "queue_node",
     "wasted",
+    "stale_writes",
+    "duplicate_effects",
+    "dead_letters",
     "breached_services",
     "load",
     "faults",
@@ -83,7 +86,7 @@ const RANKING: [&str; 38] = [
     "why",
 ];
 
-fn ranking_row(row: &Row) -> [String; 38] {
+fn ranking_row(row: &Row) -> [String; 41] {
     let breached: Vec<String> = row.breached.iter().map(|b| format!("{}:{}", b.node, b.probability)).collect();
     let faults: Vec<&str> = row.faults.iter().map(|f| f.words.as_str()).collect();
     [
@@ -116,6 +119,9 @@ fn ranking_row(row: &Row) -> [String; 38] {
         float(row.queue_depth.baseline),
         row.queue_node.clone(),
         float(row.wasted),
+        float(row.stale_writes),
+        float(row.duplicate_effects),
+        float(row.dead_letters),
         breached.join(" "),
         float(row.load),
         faults.join("; "),
@@ -128,7 +134,7 @@ fn ranking_row(row: &Row) -> [String; 38] {
     ]
 }
 
-const OUTCOMES: [&str; 42] = [
+const OUTCOMES: [&str; 46] = [
     "scenario",
     "world",
     "seed",
@@ -148,6 +154,7 @@ const OUTCOMES: [&str; 42] = [
     "cascaded",
     "metastable",
     "recovery_s",
+    "coalesced_at_s",
     "error_rate_peak",
     "error_rate_baseline",
     "p99_ms_peak",
@@ -158,6 +165,9 @@ const OUTCOMES: [&str; 42] = [
     "queue_depth_baseline",
     "queue_node",
     "wasted",
+    "stale_writes",
+    "duplicate_effects",
+    "dead_letters",
     "breached",
     "breached_error",
     "live_excess_failed",
@@ -173,7 +183,7 @@ const OUTCOMES: [&str; 42] = [
     "live_breached",
 ];
 
-fn outcome_row(r: &RunRecord) -> [String; 42] {
+fn outcome_row(r: &RunRecord) -> [String; 46] {
     let live = &r.vs_baseline;
     let nodes = |by_error: bool| {
         r.breaches.iter().filter(|b| b.by_error || !by_error).map(|b| b.node.as_str()).collect::<Vec<_>>().join(" ")
@@ -198,6 +208,7 @@ fn outcome_row(r: &RunRecord) -> [String; 42] {
         flag(r.cascaded),
         flag(r.metastable),
         optional(r.recovery_s),
+        optional(r.coalesced_at_s),
         float(r.error_rate.peak),
         float(r.error_rate.baseline),
         float(r.p99_ms.peak),
@@ -208,6 +219,9 @@ fn outcome_row(r: &RunRecord) -> [String; 42] {
         float(r.queue_depth.baseline),
         r.queue_node.clone(),
         r.wasted.to_string(),
+        r.stale_writes.to_string(),
+        r.duplicate_effects.to_string(),
+        r.dead_letters.to_string(),
         nodes(false),
         nodes(true),
         float(live.excess_failed),

@@ -54,6 +54,9 @@ fn row(row: &Row) -> Value {
         "retry_amplification": { "peak": row.retry_amplification_peak, "mean": row.retry_amplification_mean },
         "queue_depth": { "peak": row.queue_depth.peak, "baseline": row.queue_depth.baseline, "node": row.queue_node },
         "wasted": row.wasted,
+        "stale_writes": row.stale_writes,
+        "duplicate_effects": row.duplicate_effects,
+        "dead_letters": row.dead_letters,
         "breached_services": row.breached.iter()
             .map(|b| json!({ "service": b.node, "probability": b.probability, "by_error": b.by_error, "by_p99": b.by_p99 }))
             .collect::<Vec<_>>(),

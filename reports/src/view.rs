@@ -117,6 +117,12 @@ pub struct Row {
     pub queue_node: String,
     /// Work that ended after its caller had left, mean over runs.
     pub wasted: f64,
+    /// Older updates applied after newer ones, mean over runs.
+    pub stale_writes: f64,
+    /// Messages applied twice, mean over runs.
+    pub duplicate_effects: f64,
+    /// Messages given up after their last delivery, mean over runs.
+    pub dead_letters: f64,
     /// Services, topics and entries that breached, with the share of runs, worst first.
     pub breached: Vec<BreachedNode>,
     /// Names the run with the highest severity.

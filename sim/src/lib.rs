@@ -6,6 +6,8 @@
 mod column;
 mod compile;
 mod des;
+#[cfg(test)]
+mod fixtures;
 pub mod program;
 pub mod result;
 pub mod run;

@@ -313,3 +313,6 @@ impl OfSeed {
         Some(judge(&Case { run: &run, twin, baseline, plan, scenario }, token.to_string()))
     }
 }
+
+#[cfg(test)]
+mod tests;

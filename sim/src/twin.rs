@@ -65,6 +65,31 @@ pub(crate) struct Twin {
     pub(crate) points: Points,
     /// By time in nanoseconds; always one at 0.
     snapshots: BTreeMap<u64, Prepared>,
+    #[cfg(test)]
+    _alive: Alive,
+}
+
+/// How many twins there are: what a sweep keeps is to depend on its threads, not on its runs.
+#[cfg(test)]
+pub(crate) static ALIVE: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+
+#[cfg(test)]
+#[derive(Debug)]
+struct Alive;
+
+#[cfg(test)]
+impl Alive {
+    fn new() -> Self {
+        ALIVE.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Alive
+    }
+}
+
+#[cfg(test)]
+impl Drop for Alive {
+    fn drop(&mut self) {
+        ALIVE.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+    }
 }
 
 /// What a twin is wanted for.
@@ -135,6 +160,8 @@ impl Twin {
             nodes,
             points,
             snapshots,
+            #[cfg(test)]
+            _alive: Alive::new(),
         }
     }
 

@@ -20,7 +20,6 @@ edges: {{ users->db: {{ timeout: 1s, retry: {{ attempts: 2 }} }} }}
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn the_idealised_database_stays_down_after_its_outage() {
     let outage = scenarios("  - { id: outage, faults: [ { kind: black_hole, target: users->db, start: 15s, duration: 10s } ] }");
     let good = |users: u32, from, to| {
@@ -71,7 +70,6 @@ fn collapsed(m: &Model) -> usize {
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn brookers_collapse_happens_as_often_and_backoff_prevents_it() {
     // His 146 of 200: two shares of 200 differ by less than 3.29 standard deviations of their difference.
     let at_once = collapsed(&brooker("{ attempts: 3 }"));

@@ -1,6 +1,7 @@
 //! One seed, one outcome: on any number of threads, forked or from the start, in any build.
 
-use crate::story::{model, run, scenarios, sweep};
+use crate::story::{does, model, run, scenarios, sweep, sweep_with};
+use sim::Shortcuts;
 
 fn shop() -> models::system::Model {
     model(include_str!("../../benches/chain3.yaml"))
@@ -54,4 +55,29 @@ services:
     assert_eq!(calm.nodes["right"], hurt.nodes["right"]);
     assert_eq!(calm.nodes["b"], hurt.nodes["b"]);
     assert_ne!(calm.nodes["left"], hurt.nodes["left"], "the fault did something");
+}
+
+/// Found by `properties::shortcuts_change_no_record`: with a closed loop the requests from the fault's start on were counted otherwise.
+#[test]
+fn requests_of_a_closed_loop_are_counted_alike_with_and_without_shortcuts() {
+    let m = model(&format!(
+        "version: 1
+workload: {{ users: {{ to: s.op, closed: {{ users: 6, think: {{ lognormal: {{ p50: 100us, p99: 201us }} }} }} }} }}
+services: {{ s: {{ workers: 1, discipline: lifo, {} }}, rare: {{ workers: 1, {} }} }}
+topics: {{ quiet: {{ consumer: rare.op, concurrency: 1 }} }}
+",
+        does("op", "{ work: { constant: 1163us } }"),
+        does("op", "")
+    ));
+    let late = scenarios(
+        "  - { id: late, faults: [ { kind: latency, target: quiet->rare, start: 1s, duration: 200ms, magnitude: { add: 10ms } } ] }",
+    );
+    let with = |shortcuts| {
+        let mut record = sweep_with(&m, &late, 0..1, 16, 1, shortcuts).remove(0);
+        record.coalesced_at_s = None;
+        record
+    };
+    let whole = with(Shortcuts::None);
+    assert_eq!(with(Shortcuts::ForkOnly), whole, "forked");
+    assert_eq!(with(Shortcuts::All), whole, "forked and spliced");
 }

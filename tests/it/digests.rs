@@ -8,10 +8,11 @@ use crate::story::{file_model, file_scenarios, sweep};
 use crate::support::root;
 
 /// Models, the scenarios of `tests/it/corpus` that they are run under, and in which worlds.
-const CASES: [(&str, &str, &str, &[u32]); 3] = [
+const CASES: [(&str, &str, &str, &[u32]); 4] = [
     ("chain3", "benches/chain3.yaml", "chain3.scenarios.yaml", &[0]),
     ("shop", "tests/it/corpus/shop.model.yaml", "shop.scenarios.yaml", &[0, 3]),
     ("policies", "tests/it/corpus/policies.model.yaml", "policies.scenarios.yaml", &[0]),
+    ("whole", "tests/it/corpus/whole.model.yaml", "whole.scenarios.yaml", &[0]),
 ];
 const SECONDS: u64 = 30;
 

@@ -28,7 +28,7 @@ fn every_example_is_explained_and_can_be_read_checked_and_run() {
         let name = file.strip_suffix(".model.yaml").or(file.strip_suffix(".scenarios.yaml"));
         names.insert(name.unwrap_or_else(|| panic!("{file} is no model and no scenarios")).to_owned());
     }
-    assert!(names.len() >= 2, "{names:?}");
+    assert!(names.len() >= 6, "{names:?}");
     for name in names {
         for record in records(&name, 60) {
             assert!(record.events > 1_000 && !record.truncated, "{name}: {record:#?}");
@@ -45,5 +45,29 @@ fn the_retry_storm_persists_and_a_budget_ends_it() {
     for record in records("retry-storm-with-budget", 300) {
         assert!(!record.metastable && record.recovery_s.is_some_and(|s| s < 150.0), "{record:#?}");
         assert!(record.retry_amplification_peak < 1.2, "{record:#?}");
+    }
+}
+
+#[test]
+fn the_stampede_takes_down_the_store_and_single_flight_saves_it() {
+    for record in records("stampede", 180) {
+        // What the first four seconds have brought back is answered; the rest never is again, while the database works for nobody.
+        assert!(record.metastable && record.error_rate.peak > 0.3 && record.recovery_s.is_none(), "{record:#?}");
+        assert!(record.queue_node == "database" && record.queue_depth.peak > 10_000.0, "{record:#?}");
+    }
+    for record in records("stampede-single-flight", 180) {
+        assert!(!record.metastable && record.failed == 0, "{record:#?}");
+        assert!(record.recovery_s.is_some_and(|s| s < 20.0), "{record:#?}");
+    }
+}
+
+#[test]
+fn reordering_makes_stale_writes_and_order_per_key_does_not() {
+    for record in records("stale-orders", 120) {
+        assert!(record.stale_writes > 50, "{record:#?}");
+        assert!(record.failed == 0 && !record.cascaded, "no error rate shows it: {record:#?}");
+    }
+    for record in records("stale-orders-in-order", 120) {
+        assert_eq!((record.stale_writes, record.failed, record.metastable), (0, 0, false), "{record:#?}");
     }
 }

@@ -75,7 +75,6 @@ fn ten_hours_are_ten_times_one() {
 }
 
 #[test]
-#[ignore = "waits for the engine: the recorder keeps every request and window"]
 fn memory_is_flat_once_warm() {
     let m = line(30.0);
     let (_, hour) = measured(&m, 1, HOUR, 0);

@@ -24,6 +24,7 @@ mod peers;
 mod policies;
 mod properties;
 mod random_models;
+mod random_text;
 mod readers;
 mod reports;
 mod scenarios;

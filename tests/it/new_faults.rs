@@ -35,7 +35,6 @@ fn added(m: &Model, kind: &str, seed: u64) -> f64 {
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn latency_can_be_drawn_and_strikes_the_leg_it_says() {
     let m = pair("");
     for (more, mean) in [
@@ -56,7 +55,6 @@ fn latency_can_be_drawn_and_strikes_the_leg_it_says() {
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn a_partition_can_be_one_way() {
     let m = pair("timeout: 50ms");
     for (leg, worked) in [("request", false), ("reply", true), ("both", false)] {
@@ -68,7 +66,6 @@ fn a_partition_can_be_one_way() {
 
 /// Lost with probability p and sent again after R, doubled each time: R (p + 2 p^2 + 4 p^3 + ...) = p R / (1 - 2 p) a message, twice a call.
 #[test]
-#[ignore = "waits for the engine"]
 fn loss_shows_as_retransmission_delay() {
     let p = 0.2;
     let theory = 2.0 * p * 50.0 / (1.0 - 2.0 * p);
@@ -76,14 +73,14 @@ fn loss_shows_as_retransmission_delay() {
     agrees("loss", theory, 0.0, 0.1, |s| {
         added(&m, &format!("kind: loss, target: a->b, magnitude: {{ probability: {p}, retransmit: 50ms }}"), s)
     });
-    let series = series(&m, "kind: loss, target: a->b, magnitude: { probability: 0.3, retransmit: 200ms }");
+    let series = series(&m, "kind: loss, target: a->b, magnitude: { probability: 0.3, retransmit: 20ms }");
     assert_eq!(errors(&series), [0, 0, 0], "nothing is lost for good");
-    assert!(peak(&series.nodes["users"].p99_ms, 12, 20) > 400.0 && peak(&series.nodes["users"].p50_ms, 30, 40) < 12.0);
+    // One message in eleven is lost twice or more: 20 + 40 ms.
+    assert!(peak(&series.nodes["users"].p99_ms, 12, 20) > 60.0 && peak(&series.nodes["users"].p99_ms, 30, 40) < 12.0);
 }
 
 /// A narrow link sends one request after the other: M/D/1 at 100/s x 8 ms.
 #[test]
-#[ignore = "waits for the engine"]
 fn a_narrow_link_is_a_queue() {
     let m = pair("");
     let theory = 8.0 + 8.0 * 0.8 / (2.0 * 0.2);
@@ -97,7 +94,6 @@ fn a_narrow_link_is_a_queue() {
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn a_timeout_can_be_lowered_but_not_raised() {
     for (to, during) in [("5ms", true), ("15ms", false)] {
         let series = series(&pair("timeout: 12ms"), &format!("kind: timeout, target: a->b, magnitude: {{ to: {to} }}"));
@@ -120,7 +116,6 @@ services: {{ s: {{ {settings}, {} }} }}
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn a_pause_stops_everything_and_loses_nothing() {
     let series = series(&station("workers: 4"), "kind: pause, target: s");
     assert_eq!(errors(&series), [0, 0, 0]);
@@ -132,7 +127,6 @@ fn a_pause_stops_everything_and_loses_nothing() {
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn lost_replicas_are_known_to_be_lost() {
     let m = station("replicas: 3, workers: 1, balance: random");
     let series_of = |kind: &str| series(&m, kind);
@@ -147,7 +141,6 @@ fn lost_replicas_are_known_to_be_lost() {
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn a_shrunk_queue_refuses_more() {
     let with = |to: u32| {
         let m = station("workers: 1, queue: 50");
@@ -164,7 +157,6 @@ fn a_shrunk_queue_refuses_more() {
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn a_leak_grows_until_the_restart() {
     let series = series(&station("workers: unlimited"), "kind: leak, target: s, magnitude: { growth: 0.2 }");
     let p50 = &series.nodes["s"].p50_ms;
@@ -198,7 +190,6 @@ services:
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn a_flush_empties_a_share_of_a_cache_once() {
     for (share, missing) in [(1.0, 200), (0.5, 100)] {
         let series = series(&cached(""), &format!("kind: flush, target: cache, magnitude: {{ share: {share} }}"));
@@ -212,7 +203,6 @@ fn a_flush_empties_a_share_of_a_cache_once() {
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn a_drop_of_the_hit_ratio_makes_misses_of_hits() {
     let series = series(&cached(""), "kind: hit_ratio_drop, target: cache, magnitude: { keep: 0.7 }");
     let asked = |from, to| f64::from(sum(&series.edges["app->store"].attempts, from, to));
@@ -236,7 +226,6 @@ topics: {{ t: {{ consumer: consumer.op, concurrency: 100, max_deliveries: 3, red
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn messages_are_doubled_lost_and_poisoned_in_their_share() {
     let with = |kind: &str| {
         let result = run(&mail(), Some(&fault(kind)), 7, 40, 0);
@@ -265,7 +254,6 @@ fn messages_are_doubled_lost_and_poisoned_in_their_share() {
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn a_slow_consumer_is_slow_for_messages_alone() {
     let series = series(&mail(), "kind: slow_consumer, target: t, magnitude: { factor: 5 }");
     assert!((peak(&series.nodes["t"].p50_ms, 12, 20) - 50.0).abs() < 1.0, "{}", peak(&series.nodes["t"].p50_ms, 12, 20));
@@ -274,7 +262,6 @@ fn a_slow_consumer_is_slow_for_messages_alone() {
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn faults_grow_and_fall_over_their_ramps() {
     // Up over 4 s, down over 4 s: 100 ms at its height, a quarter of it a second after its start.
     let latency = series(&pair(""), "kind: latency, target: a->b, ramp_up: 4s, ramp_down: 4s, magnitude: { add: 100ms }");
@@ -299,7 +286,6 @@ fn faults_grow_and_fall_over_their_ramps() {
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn what_no_system_can_suffer_is_refused_with_the_reason() {
     let closed = model(&format!(
         "version: 1

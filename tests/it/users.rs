@@ -28,7 +28,6 @@ fn mean_value_analysis(users: u32, work: f64, think: f64) -> (f64, f64) {
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn a_closed_loop_is_the_machine_repairman() {
     assert!((mean_value_analysis(10, 0.1, 1.145).0 - 7.2100).abs() < 5e-5);
     assert!((mean_value_analysis(10, 0.1, 1.145).1 - 0.24196).abs() < 5e-6);
@@ -48,7 +47,6 @@ fn a_closed_loop_is_the_machine_repairman() {
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn a_closed_loop_holds_no_more_requests_than_users_and_begins_with_a_thought() {
     let m = closed(20, "{ constant: 1s }");
     let series = run(&m, None, 1, 30, 0).series.expect("asked for");
@@ -60,7 +58,6 @@ fn a_closed_loop_holds_no_more_requests_than_users_and_begins_with_a_thought() {
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn a_closed_loop_slows_down_with_its_server_and_an_open_one_does_not() {
     let slow = fault("kind: slow, target: s, magnitude: { factor: 10 }");
     let arrived = |m: &Model| {
@@ -92,7 +89,6 @@ services: {{ s: {{ workers: unlimited, {} }} }}
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn a_curve_changes_the_rate_in_steps_and_repeats() {
     let m = open("curve: { steps: { 0s: 1, 20s: 2.5, 30s: 0 }, repeat: 40s }");
     let series: Vec<_> = (1..=10).map(|seed| run(&m, None, seed, 120, 0).series.expect("asked for")).collect();
@@ -110,7 +106,6 @@ fn a_curve_changes_the_rate_in_steps_and_repeats() {
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn bursts_come_at_their_times_and_lie_on_top_of_the_curve() {
     let m = open("bursts: { every: 10s, lasting: 1s, factor: 6 }, curve: { steps: { 0s: 1, 40s: 2 } }");
     let series: Vec<_> = (1..=10).map(|seed| run(&m, None, seed, 80, 0).series.expect("asked for")).collect();
@@ -124,7 +119,6 @@ fn bursts_come_at_their_times_and_lie_on_top_of_the_curve() {
 }
 
 #[test]
-#[ignore = "waits for the engine"]
 fn users_who_reload_ask_again_when_nothing_comes() {
     let m = model(&format!(
         "version: 1

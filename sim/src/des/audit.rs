@@ -198,14 +198,16 @@ mod tests {
     #[test]
     fn every_way_to_leave_has_its_column() {
         let mut audit = Audit::new(1);
+        let mut now = 0;
         for how in [Left::Answered, Left::Failed, Left::Refused, Left::Shed, Left::Cancelled, Left::Killed] {
             for late in [false, true] {
-                audit.arrived(0, 5);
-                audit.left(0, 7, 5, how, late);
+                audit.arrived(0, now);
+                audit.left(0, now + 2, now, how, late);
+                now += 3;
             }
         }
         let s = audit.stations[0];
         assert_eq!((s.in_time, s.late, s.refused, s.cancelled, s.killed), (2, 2, 4, 2, 2));
-        audit.close(10, std::iter::empty(), |_| (0, Some(24)));
+        audit.close(now, std::iter::empty(), |_| (0, Some(24)));
     }
 }

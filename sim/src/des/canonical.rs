@@ -539,3 +539,6 @@ fn client_words<S: Sink>(client: &ClientState, policy: &PolicyP, now: u64, out: 
         out.put(u64::MAX);
     }
 }
+
+#[cfg(test)]
+mod tests;

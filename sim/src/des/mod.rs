@@ -161,11 +161,12 @@ impl State {
                 break;
             }
             self.handle(p, next);
-            if !self.ready.is_empty() {
+            // A delivery may let a publisher go on that waited for a place: it does so now, and not with whatever event comes next.
+            while !self.ready.is_empty() || !self.woken.is_empty() {
                 self.go_on(p);
-            }
-            while let Some(topic) = self.woken.pop() {
-                self.deliver(p, topic);
+                while let Some(topic) = self.woken.pop() {
+                    self.deliver(p, topic);
+                }
             }
             if self.events >= next_look {
                 next_look = budget.min(self.events + LOOK_EVERY);
