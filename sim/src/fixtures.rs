@@ -11,6 +11,9 @@ pub(crate) const MALL: (&str, &str) = (include_str!("fixtures/mall.yaml"), inclu
 pub(crate) const EVERYTHING: (&str, &str) =
     (include_str!("fixtures/everything.yaml"), include_str!("fixtures/everything-faults.yaml"));
 
+/// Twenty services at 200 requests a second, and a retry storm on them.
+pub(crate) const TWENTY: (&str, &str) = (include_str!("fixtures/twenty.yaml"), include_str!("fixtures/twenty-faults.yaml"));
+
 pub(crate) fn program((model, _): (&str, &str)) -> Program {
     let model: Model = models::format::read_model("fixture", model.as_bytes()).unwrap_or_else(|errors| panic!("{errors}"));
     Program::compile(&model, 0).expect("it compiles")

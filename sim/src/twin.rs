@@ -255,3 +255,29 @@ impl Points {
         run.recorder_mut().keep_history();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{TWENTY, faults, program};
+
+    #[test]
+    fn a_forks_state_is_small_even_in_a_storm() {
+        let (program, storm) = (program(TWENTY), &faults(TWENTY)[0]);
+        let plan = FaultPlan::new(&program, storm).expect("it fits");
+        let options = RunOptions { horizon: Nanos::from_secs(120), warm_up: Nanos::from_secs(5), ..RunOptions::default() };
+        let wanted = Wanted { starts: BTreeSet::from([10_000_000_000]), calm_from: None };
+        let twin = Arc::new(Twin::new(&program, 1.0, &options, &wanted));
+        let mut fork = None;
+        let healthy = allocation_counter::measure(|| fork = Some(twin.fork(&plan))).bytes_current;
+        assert!(healthy <= 256 << 10, "a fork of a healthy run takes {healthy} bytes");
+        let mut fork = fork.expect("it was made");
+        fork.recorder_mut().judge_from(40, 500, &twin.wide);
+        let in_storm = allocation_counter::measure(|| {
+            assert!(!fork.run_to(Nanos::from_secs(100)), "no budget ends it");
+        });
+        let most = healthy + in_storm.bytes_current;
+        assert!(most <= 2 << 20, "a run in a storm has come to {most} bytes");
+        println!("fork {healthy} bytes, in a storm {most} bytes");
+    }
+}
