@@ -77,7 +77,8 @@ pub struct Traces {
 /// How traces are read.
 #[derive(Debug, Default, Args)]
 pub struct Reading {
-    /// What configuration says (a partial model): worker counts, queue bounds, timeouts, retries.
+    /// What configuration says (a partial model): worker counts, queue bounds, timeouts, deadlines, retries or hedges, pools, breakers,
+    /// shedding, autoscaling, health checks, cache lifetimes, what topics promise, closed loops; `foreshock schema model` has every key.
     #[arg(long, value_name = "KNOWN.yaml")]
     pub with: Option<PathBuf>,
     /// Share of traces that head sampling kept, such as 0.01; the rates are divided by it.
@@ -126,7 +127,7 @@ pub struct Run {
     /// How much is simulated.
     #[command(flatten)]
     pub effort: Effort,
-    /// Further scenarios, written by hand; they come first.
+    /// Further scenarios, written by hand; they come first (`foreshock schema scenarios` has every kind of fault and its magnitude).
     #[arg(long, value_name = "SCENARIOS.yaml")]
     pub add: Option<PathBuf>,
     /// What live experiments with scenarios of the same id showed; stands beside the predictions.

@@ -25,7 +25,7 @@ pub mod text;
 pub mod view;
 pub mod words;
 
-use models::system::Model;
+use models::system::{Entry, Model};
 use scenarios::record::RunRecord;
 use scenarios::scenario::Scenario;
 
@@ -77,11 +77,14 @@ pub fn analyse(input: &AnalyseInput<'_>) -> Report {
 }
 
 fn system(model: &Model) -> view::System {
-    let entries = model.workload.iter().map(|(name, e)| (name.clone(), e.to.service.clone(), stats::round6(e.rate.value)));
+    let analysis = scenarios::analyse(model);
+    // A closed loop brings what its users come to, not what they would if answers took no time.
+    let per_s = |name: &str, entry: &Entry| analysis.node(name).map_or(entry.rate.value, |node| node.per_s);
+    let entries = model.workload.iter().map(|(name, e)| (name.clone(), e.to.service.clone(), stats::round6(per_s(name, e))));
     view::System {
         entries: entries.collect(),
         services: model.services.len() as u32,
-        edges: scenarios::analyse(model).boundaries.len() as u32,
+        edges: analysis.boundaries.len() as u32,
         topics: model.topics.len() as u32,
         learned_from: model.learned.as_ref().map(|l| (l.traces, l.spans, stats::round6(l.seconds))),
     }

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use models::param::{Limit, Param, Source};
-use models::system::{Edge, Mode, Model, Observed};
+use models::system::{Edge, Entry, Mode, Model, Observed};
 use reports::assumed::assumptions;
 use scenarios::analyse::{Analysis, Boundary, NodeEvidence, analyse};
 use serde_json::{Map, Value, json};
@@ -74,10 +74,19 @@ fn head(model: &Model) -> String {
     let plural = |n: usize, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
     let mut text = format!("{}, {}; {learned}\n", plural(model.services.len(), "service"), plural(model.topics.len(), "topic"));
     for (name, entry) in &model.workload {
-        text +=
-            &format!("  {} come in at {}: {} requests/s\n", plain(name), plain(&entry.to.to_string()), short(entry.rate.value));
+        text += &format!("  {} come in at {}: {}\n", plain(name), plain(&entry.to.to_string()), how_many(entry));
     }
     text
+}
+
+/// `80 requests/s, 1000 at the peak`, or `100 users in a closed loop, at most 50 requests/s`.
+fn how_many(entry: &Entry) -> String {
+    let (rate, peak) = (short(entry.rate.value), short(entry.peak_per_s()));
+    match &entry.closed {
+        Some(closed) => format!("{} users in a closed loop, at most {rate} requests/s", closed.users.value),
+        None if peak != rate => format!("{rate} requests/s, {peak} at the peak"),
+        None => format!("{rate} requests/s"),
+    }
 }
 
 fn services(model: &Model, analysis: &Analysis) -> Table {
@@ -178,11 +187,20 @@ fn as_json(model: &Model, analysis: &Analysis) -> Value {
     let learned = model.learned.as_ref();
     json!({
         "learned": learned.map(|l| json!({ "traces": l.traces, "spans": l.spans, "seconds": l.seconds })),
-        "entries": model.workload.iter().map(|(name, e)| (name.clone(), json!({ "to": e.to.to_string(), "per_s": e.rate.value }))).collect::<Map<_, _>>(),
+        "entries": model.workload.iter().map(|(name, e)| (name.clone(), entry_json(e))).collect::<Map<_, _>>(),
         "nodes": analysis.nodes.iter().map(|node| (node.name.clone(), node_json(node, model))).collect::<Map<_, _>>(),
         "boundaries": analysis.boundaries.iter().map(|b| (b.edge.to_string(), boundary_json(b, model))).collect::<Map<_, _>>(),
         "notes": learned.map(|l| l.notes.clone()).unwrap_or_default(),
         "assumptions": assumptions(model).iter().map(|a| json!({ "what": a.what, "matters": a.matters, "places": a.places })).collect::<Vec<_>>(),
+    })
+}
+
+fn entry_json(entry: &Entry) -> Value {
+    json!({
+        "to": entry.to.to_string(),
+        "per_s": entry.rate.value,
+        "peak_per_s": entry.peak_per_s(),
+        "users": entry.closed.as_ref().map(|closed| closed.users.value),
     })
 }
 
@@ -292,6 +310,10 @@ fn places(places: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use models::dist::{Dist, Work};
+    use models::system::{Bursts, ClosedLoop, OpRef};
+    use models::units::Nanos;
+
     use super::*;
 
     #[test]
@@ -300,5 +322,21 @@ mod tests {
         assert_eq!(count(&Param::assumed(8, [1, 64])), "?8");
         assert_eq!(limit(&Param::inferred(Limit::Unlimited, [Limit::Of(1), Limit::Unlimited])), "~no bound");
         assert_eq!(percent(0.0254), "2.54 %");
+    }
+
+    #[test]
+    fn an_entry_says_how_many_come_and_how_many_at_most() {
+        let to = || OpRef::new("s", "op");
+        let open = Entry::open(to(), Param::declared(80.0), 0);
+        let bursts = Bursts {
+            every: Param::declared(Nanos::from_secs(10)),
+            lasting: Param::declared(Nanos::from_secs(1)),
+            factor: Param::declared(5.0),
+        };
+        let think = Work::declared(Dist::Exponential(Nanos::from_secs(2)));
+        let closed = Entry::closed(to(), ClosedLoop { users: Param::declared(100), think }, 0);
+        assert_eq!(how_many(&open), "80.0 requests/s");
+        assert_eq!(how_many(&Entry { bursts: Some(bursts), ..open }), "80.0 requests/s, 400 at the peak");
+        assert_eq!(how_many(&closed), "100 users in a closed loop, at most 50.0 requests/s");
     }
 }
