@@ -1,7 +1,7 @@
 //! What happens then: the discrete-event kernel, and parallel sweeps over it.
 //!
 //! Reading order: [`program`] is a compiled model (`compile` makes it), `des` runs it, [`run`] is one run and [`result`] its
-//! totals; `twin` is a fault-free run that others are forked from, `verdict` judges them beside it (`column` by column), [`sweep`] makes thousands.
+//! totals; `twin` is a fault-free run that others are forked from, `verdict` judges them beside it (`column` by column), [`mod@sweep`] makes thousands.
 
 mod column;
 mod compile;
