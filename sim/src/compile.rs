@@ -26,6 +26,8 @@ use crate::program::{
     TripsP, cause_bit, ns,
 };
 
+/// Most nodes, and most edges: latencies are logged with the number of their place in 16 bits.
+const MOST_PLACES: usize = 1 << 16;
 /// Waits between tries that are tabulated; later ones are as long as the last.
 const WAITS: usize = 64;
 
@@ -35,6 +37,12 @@ pub(crate) fn tables(model: &Model, world: u32) -> Result<Tables, SimError> {
     compiler.services()?;
     compiler.topics()?;
     compiler.entries()?;
+    let (nodes, edges) = (compiler.tables.nodes.len(), compiler.tables.edges.len());
+    if nodes > MOST_PLACES || edges > MOST_PLACES {
+        let found =
+            format!("{nodes} entries, services and topics, and {edges} edges; a run can tell {MOST_PLACES} of each apart");
+        return Err(SimError::Model(found));
+    }
     compiler.tables.world = world;
     compiler.settle_lanes();
     compiler.settle_sites();
