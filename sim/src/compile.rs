@@ -22,8 +22,8 @@ use crate::SimError;
 use crate::des::MOST_LANES;
 use crate::program::{
     AdaptiveLawP, AdaptiveP, AutoscaleP, BreakerP, BudgetP, CacheP, ClosedP, CoDelP, ContentionP, EdgeP, EntryP, FAR_NS, HedgeP,
-    LookupP, NONE, NodeKind, NodeP, ONE_Q16, OpP, PathP, PolicyP, ServiceP, ShapeP, SiteP, StepP, TOKEN, Tables, TargetP, TopicP,
-    TripsP, cause_bit, ns,
+    HopP, LookupP, NONE, NodeKind, NodeP, ONE_Q16, OpP, PathP, PolicyP, ServiceP, ShapeP, SiteP, StepP, TOKEN, Tables, TargetP,
+    TopicP, TripsP, cause_bit, ns,
 };
 
 /// Most nodes, and most edges: latencies are logged with the number of their place in 16 bits.
@@ -92,6 +92,7 @@ impl<'a> Compiler<'a> {
                 paths: Vec::new(),
                 steps: Vec::new(),
                 sites: Vec::new(),
+                hops: Vec::new(),
                 lookups: Vec::new(),
                 edges: Vec::new(),
                 policies: Vec::new(),
@@ -304,7 +305,6 @@ impl<'a> Compiler<'a> {
         let edge = self.model.edges.get(&name).unwrap_or(&self.no_edge);
         let default_retry = Retry::default();
         let retry = edge.retry.as_ref().unwrap_or(&default_retry);
-        let callers = self.model.services.get(from).map_or(1, most_replicas);
         let from_node = *self.node_index.get(from).expect("callers are entries, services or topics");
         let max_wait = retry.max.map_or(FAR_NS, |max| ns(max.value));
         let policy = PolicyP {
@@ -337,6 +337,7 @@ impl<'a> Compiler<'a> {
             || policy.hedge.is_some()
             || policy.max_in_flight != u32::MAX
             || policy.pool.is_some();
+        let callers = if guarded { self.model.services.get(from).map_or(1, most_replicas) } else { 1 };
         let compiled = EdgeP {
             latency: edge.latency.map_or(0, |l| ns(l.value)),
             timeout: edge.timeout.map_or(0, |t| ns(t.value)),
@@ -389,19 +390,39 @@ impl<'a> Compiler<'a> {
         self.tables.lanes = commonest.len() as u32;
     }
 
-    /// Notes at each call site where its requests begin, now that all operations are compiled.
+    /// Notes at each call site where its requests begin, now that all operations are compiled and all edges have their lanes.
     fn settle_sites(&mut self) {
-        for site in &mut self.tables.sites {
+        let tables = &mut self.tables;
+        for site in &mut tables.sites {
+            let edge = &tables.edges[site.edge as usize];
+            let (mut first_path, mut paths) = (0, 0);
             if let TargetP::Op(op) = site.target {
-                let op = &self.tables.ops[op as usize];
+                let op = &tables.ops[op as usize];
+                (first_path, paths) = (op.first_path, op.paths);
                 if op.paths == 1 {
-                    site.first_step = self.tables.paths[op.first_path as usize].first_step;
+                    site.first_step = tables.paths[op.first_path as usize].first_step;
                 }
-                let service = &self.tables.services[site.callee as usize];
+                let service = &tables.services[site.callee as usize];
                 if service.most_replicas == 1 && service.health_check.is_none() {
                     site.replica = service.replica_base;
                 }
             }
+            tables.hops.push(HopP {
+                latency: edge.latency,
+                timeout: edge.timeout,
+                timeout_lane: edge.timeout_lane,
+                request_lane: edge.request_lane,
+                reply_lane: edge.reply_lane,
+                site: site.site,
+                edge: site.edge,
+                callee: site.callee,
+                replica: site.replica,
+                first_step: site.first_step,
+                first_path,
+                paths,
+                client: edge.state_base,
+                plain: site.wait && site.once && edge.inner && !edge.guarded && site.target != TargetP::Topic,
+            });
         }
     }
 }

@@ -39,6 +39,8 @@ pub(crate) struct Tables {
     pub(crate) paths: Vec<PathP>,
     pub(crate) steps: Vec<StepP>,
     pub(crate) sites: Vec<SiteP>,
+    /// By site.
+    pub(crate) hops: Vec<HopP>,
     pub(crate) lookups: Vec<LookupP>,
     pub(crate) edges: Vec<EdgeP>,
     /// What an edge needs more seldom, by edge.
@@ -228,6 +230,29 @@ pub(crate) struct SiteP {
     pub(crate) times: Vec<(u16, u64)>,
 }
 
+/// A call site in one cache line: all that most calls need to know of their site, its edge and its operation.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub(crate) struct HopP {
+    pub(crate) latency: u64,
+    /// 0 = none.
+    pub(crate) timeout: u64,
+    pub(crate) timeout_lane: u32,
+    pub(crate) request_lane: u32,
+    pub(crate) reply_lane: u32,
+    pub(crate) site: u32,
+    pub(crate) edge: u32,
+    pub(crate) callee: u32,
+    /// As [`SiteP::replica`] and [`SiteP::first_step`].
+    pub(crate) replica: u32,
+    pub(crate) first_step: u32,
+    pub(crate) first_path: u32,
+    pub(crate) paths: u32,
+    pub(crate) client: u32,
+    /// A service makes one call of an operation, over an edge that is not guarded, and waits for it.
+    pub(crate) plain: bool,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TargetP {
     Op(u32),
@@ -261,7 +286,7 @@ pub(crate) struct EdgeP {
     pub(crate) attempts: u32,
     /// Place of the first calling replica's budget, breaker and limits.
     pub(crate) state_base: u32,
-    /// Replicas of the caller; 1 for entries and topics.
+    /// Replicas of the caller if the edge is guarded, for each has its own state; else 1.
     pub(crate) callers: u32,
     /// Not from an entry: counts for retry amplification.
     pub(crate) inner: bool,

@@ -402,6 +402,7 @@ impl State {
             in_bulkhead,
             link,
             follows,
+            plain: _, // a shorter way to the same end
         } = self.calls[c];
         let whose = match from {
             Parent::Exec => execs.of(parent),

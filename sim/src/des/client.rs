@@ -15,7 +15,7 @@ use super::queue::Kind;
 use super::records::{Call, Exec, Link, Parent, Phase, Role, flag};
 use super::slab::Empty;
 use super::{Mark, State};
-use crate::program::{FAR_NS, NONE, PolicyP, SiteP, TOKEN, Tables, TargetP, cause_bit};
+use crate::program::{FAR_NS, HopP, NONE, PolicyP, SiteP, TOKEN, Tables, TargetP, cause_bit};
 
 /// What one calling replica knows of one edge.
 #[derive(Clone, Debug)]
@@ -106,6 +106,69 @@ impl State {
                 call.timeout = self.queue.push_lane(edge.timeout_lane, self.now + edge.timeout, Kind::Timeout, c);
             }
             self.launch(p, c, s, key, line, 0, 0);
+        }
+    }
+
+    /// What [`State::open_call`] does for the one plain call that a request at a service waits for, where no fault is on its edge.
+    #[inline(always)]
+    pub(super) fn open_plain_call(&mut self, p: &Tables, x: u32, site: u32, hop: &HopP) {
+        let (c, y) = (self.calls.reserve(), self.execs.reserve());
+        let exec = &mut self.execs[x];
+        exec.step += 1;
+        (exec.phase, exec.pending, exec.wanted, exec.first_call) = (Phase::Waiting, 1, 1, c);
+        let (parent_key, parent_line, request) = (exec.key, exec.line, exec.request);
+        let key = parent_key.child(hop.site, 0, 0);
+        let line = if parent_key == parent_line { key } else { parent_line.child(hop.site, 0, 0) };
+        self.recorder.attempt(hop.edge, true, false);
+        let mut timeout = 0;
+        if hop.timeout > 0 {
+            timeout = self.queue.push_lane(hop.timeout_lane, self.now + hop.timeout, Kind::Timeout, c);
+        }
+        self.calls[c] = Call {
+            parent_key,
+            parent_line,
+            key,
+            began: self.now,
+            timeout,
+            site,
+            exec: y,
+            parent: x,
+            request,
+            client: hop.client,
+            from: Parent::Exec,
+            open: true,
+            plain: true,
+            ..Call::EMPTY
+        };
+        let replica = if hop.replica != NONE && !self.effects.any {
+            hop.replica
+        } else if let Some(replica) = self.choose_replica(p, hop.callee, hop.edge, key) {
+            replica
+        } else {
+            self.execs.remove(y);
+            self.connection_error(p, c);
+            return;
+        };
+        let step = if hop.first_step != NONE { hop.first_step } else { choose_path(p, hop.first_path, hop.paths, line) };
+        self.generation = self.generation.wrapping_add(1);
+        let mut event = 0;
+        if hop.latency > 0 {
+            event = self.queue.push_lane(hop.request_lane, self.now + hop.latency, Kind::Request, y);
+        }
+        self.execs[y] = Exec {
+            key,
+            line,
+            event,
+            call: c,
+            request,
+            step,
+            replica,
+            phase: Phase::InTransit,
+            generation: self.generation,
+            ..Exec::EMPTY
+        };
+        if hop.latency == 0 {
+            self.request_arrives(p, y);
         }
     }
 
@@ -210,7 +273,7 @@ impl State {
         let mut held = 0;
         let mut held_until = 0;
         let mut lost = false;
-        if self.effects.any && self.effects.edges[e as usize].active {
+        if self.effects.on_edge(e) {
             let call = &self.calls[c];
             self.recorder.touch(call.request);
             let passage = self.effects.edges[e as usize].request(call.key, self.now);
@@ -251,7 +314,14 @@ impl State {
                     self.connection_error(p, c);
                     return;
                 };
-                (replica, if site.first_step == NONE { choose_path(p, op, line) } else { site.first_step })
+                (
+                    replica,
+                    if site.first_step == NONE {
+                        choose_path(p, p.ops[op as usize].first_path, p.ops[op as usize].paths, line)
+                    } else {
+                        site.first_step
+                    },
+                )
             }
             TargetP::Topic => (site.callee, NONE),
         };
@@ -299,6 +369,7 @@ impl State {
         }
         if p.policies[site.edge as usize].propagates {
             exec.deadline = call.deadline;
+            exec.flags |= if exec.deadline == FAR_NS { 0 } else { flag::DEADLINE };
         }
         if call.from == Parent::Message {
             exec.flags |= flag::MESSAGE;
@@ -311,15 +382,14 @@ impl State {
     #[inline(always)]
     pub(super) fn reply(&mut self, p: &Tables, c: u32, failure: Option<Cause>, hit: bool) {
         let call = &mut self.calls[c];
-        let e = p.sites[call.site as usize].edge;
         (call.exec, call.reply, call.hit) = (NONE, failure, hit);
-        if self.effects.any && self.effects.edges[e as usize].active {
+        let hop = &p.hops[call.site as usize];
+        if self.effects.on_edge(hop.edge) {
             self.reply_after(p, c, 0);
             return;
         }
-        let edge = &p.edges[e as usize];
-        if edge.latency > 0 {
-            call.event = self.queue.push_lane(edge.reply_lane, self.now + edge.latency, Kind::Reply, c);
+        if hop.latency > 0 {
+            call.event = self.queue.push_lane(hop.reply_lane, self.now + hop.latency, Kind::Reply, c);
         } else {
             self.reply_arrives(p, c);
         }
@@ -342,40 +412,36 @@ impl State {
     }
 
     pub(super) fn reply_arrives(&mut self, p: &Tables, c: u32) {
-        let call = &mut self.calls[c];
-        call.event = 0;
-        let e = p.sites[call.site as usize].edge;
-        let last = call.repetition + 1 >= call.repetitions;
-        let plain = call.reply.is_none() && call.from == Parent::Exec && call.role == Role::Plain && last;
-        if !plain || p.edges[e as usize].guarded || self.effects.any {
-            self.reply_arrives_anyhow(p, c, e);
-            return;
-        }
-        // The way of most: what `reply_arrives_anyhow` does, where nothing else has to be thought of.
-        call.timeout = 0;
-        call.open = false;
-        self.recorder.call_ended(e, self.now - call.began, call.attempt, false);
-        let (x, next, previous) = (call.parent, call.next_open, call.previous_open);
-        self.calls.remove(c);
-        let exec = &mut self.execs[x];
-        if previous == NONE {
-            exec.first_call = next;
-        } else {
-            self.calls[previous].next_open = next;
-        }
-        if next != NONE {
-            self.calls[next].previous_open = previous;
-        }
-        exec.pending -= 1;
-        exec.wanted = exec.wanted.saturating_sub(1);
-        if (exec.pending == 0 || exec.wanted == 0) && exec.phase == Phase::Waiting {
-            exec.phase = Phase::Ready;
-            self.ready.push((x, exec.generation));
+        match self.plain_reply(p, c) {
+            Some(x) => self.make_ready(x),
+            None => self.reply_arrives_anyhow(p, c),
         }
     }
 
+    /// What [`State::reply_arrives_anyhow`] does, where nothing has to be thought of but the request that waited for this reply alone: it can go
+    /// on. `None`: more has to be.
+    #[inline(always)]
+    pub(super) fn plain_reply(&mut self, p: &Tables, c: u32) -> Option<u32> {
+        let call = &mut self.calls[c];
+        let e = p.hops[call.site as usize].edge;
+        if !call.plain || call.reply.is_some() || self.effects.on_edge(e) {
+            return None;
+        }
+        (call.event, call.timeout, call.open) = (0, 0, false);
+        let x = call.parent;
+        self.recorder.call_ended(e, self.now - call.began, call.attempt, false);
+        self.calls.remove(c);
+        let exec = &mut self.execs[x];
+        debug_assert!(exec.first_call == c && exec.pending == 1 && exec.phase == Phase::Waiting, "it waits for this call alone");
+        (exec.first_call, exec.pending, exec.wanted, exec.phase) = (NONE, 0, 0, Phase::Ready);
+        Some(x)
+    }
+
     #[inline(never)]
-    fn reply_arrives_anyhow(&mut self, p: &Tables, c: u32, e: u32) {
+    pub(super) fn reply_arrives_anyhow(&mut self, p: &Tables, c: u32) {
+        let call = &mut self.calls[c];
+        call.event = 0;
+        let e = p.sites[call.site as usize].edge;
         if self.effects.any && self.effects.edges[e as usize].black_hole.replies() {
             return; // it was on its way when the bytes began to vanish
         }
@@ -575,7 +641,7 @@ impl State {
             deadline = self.execs[call.parent].deadline;
         }
         let call = &mut self.calls[c];
-        (call.site, call.repetition, call.attempt, call.hedges) = (site, repetition, 0, 0);
+        (call.site, call.repetition, call.attempt, call.hedges, call.plain) = (site, repetition, 0, 0, false);
         (call.began, call.previous_wait, call.deadline) = (self.now, 0, deadline);
         (call.timeout, call.exec, call.client) = (0, NONE, edge.state_base + offset);
         // Through the queue, so that a thousand repetitions that fail at once do not stand on each other's shoulders.
@@ -660,11 +726,10 @@ impl State {
 }
 
 /// The first step of the path that a request of this line takes through an operation.
-fn choose_path(p: &Tables, op: u32, line: Key) -> u32 {
-    let op = &p.ops[op as usize];
-    let first = op.first_path as usize;
+#[inline(always)]
+fn choose_path(p: &Tables, first: u32, count: u32, line: Key) -> u32 {
     let bits = line.draw(Purpose::Path, 0);
-    let paths = &p.paths[first..first + op.paths as usize];
+    let paths = &p.paths[first as usize..(first + count) as usize];
     match paths {
         // Which one it is cannot be guessed.
         [one, other] => std::hint::select_unpredictable(bits <= one.upto, one.first_step, other.first_step),

@@ -264,6 +264,18 @@ pub(super) struct EntryEffect {
 }
 
 impl Effects {
+    /// Whether a fault is on an edge.
+    #[inline(always)]
+    pub(super) fn on_edge(&self, edge: u32) -> bool {
+        self.any && self.edges[edge as usize].active
+    }
+
+    /// Whether a fault is on a service.
+    #[inline(always)]
+    pub(super) fn on_service(&self, service: u32) -> bool {
+        self.any && self.services[service as usize].active
+    }
+
     /// How many faults are on.
     pub(super) fn count(&self) -> u32 {
         self.on.iter().map(|&on| u32::from(on)).sum()

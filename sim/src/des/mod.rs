@@ -40,7 +40,7 @@ use cache::Contents;
 use client::ClientState;
 use control::Control;
 use flights::Flights;
-use queue::{Event, EventQueue, Kind, Next};
+use queue::{Event, EventQueue, Kind};
 use records::{Call, Exec, Parent, Phase, Replica};
 use replicas::ServiceState;
 use slab::Slab;
@@ -157,9 +157,11 @@ impl State {
         let mut next_look = budget.min(self.events + LOOK_EVERY);
         loop {
             let next = self.queue.next();
-            if next.event.time() >= end {
+            if next.time() >= end {
                 break;
             }
+            let calls = &self.calls;
+            self.queue.take(next, |event| event.kind() == Kind::Timeout && calls[event.slot()].timeout != event.id());
             self.handle(p, next);
             // A delivery may let a publisher go on that waited for a place: it does so now, and not with whatever event comes next.
             while !self.ready.is_empty() || !self.woken.is_empty() {
@@ -232,46 +234,32 @@ impl State {
 
     /// Handles one event, unless its thing has moved on: a stale event leaves no trace at all.
     #[inline(always)]
-    fn handle(&mut self, p: &Tables, next: Next) {
-        let event = next.event;
+    fn handle(&mut self, p: &Tables, event: Event) {
         let (slot, id) = (event.slot(), event.id());
-        // Each kind takes it out by itself, for the kind is what says where it lies.
         match event.kind() {
-            Kind::WorkDone => {
-                self.queue.take(next, |_| false);
-                if self.execs[slot].event == id {
-                    self.reach(p, event);
-                    self.work_done(p, slot);
+            Kind::WorkDone if self.execs[slot].event == id => {
+                self.reach(p, event);
+                self.work_done(p, slot);
+            }
+            Kind::Request if self.execs[slot].event == id => {
+                self.reach(p, event);
+                self.request_arrives(p, slot);
+            }
+            Kind::Reply if self.calls[slot].event == id => {
+                self.reach(p, event);
+                match self.plain_reply(p, slot) {
+                    Some(x) => self.advance(p, x),
+                    None => self.reply_arrives_anyhow(p, slot),
                 }
             }
-            Kind::Request => {
-                self.queue.take(next, |_| false);
-                if self.execs[slot].event == id {
-                    self.reach(p, event);
-                    self.request_arrives(p, slot);
-                }
-            }
-            Kind::Reply => {
-                self.queue.take(next, |_| false);
-                if self.calls[slot].event == id {
-                    self.reach(p, event);
-                    self.reply_arrives(p, slot);
-                }
-            }
-            _ => self.handle_rare(p, next),
+            Kind::WorkDone | Kind::Request | Kind::Reply => {}
+            _ => self.handle_rare(p, event),
         }
     }
 
     #[inline(never)]
-    fn handle_rare(&mut self, p: &Tables, next: Next) {
-        let event = next.event;
+    fn handle_rare(&mut self, p: &Tables, event: Event) {
         let (slot, id) = (event.slot(), event.id());
-        if event.kind() == Kind::Timeout {
-            let calls = &self.calls;
-            self.queue.take(next, |event| calls[event.slot()].timeout != event.id());
-        } else {
-            self.queue.take(next, |_| false);
-        }
         let stale = match event.kind() {
             Kind::Timeout => self.calls[slot].timeout != id,
             Kind::Resend | Kind::Hedge => self.calls[slot].event != id,

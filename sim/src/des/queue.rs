@@ -8,12 +8,12 @@
 //! order of the events, for 4 billion events; a run's horizon and its budget of events are checked to lie below. The lower half is unique, so
 //! a slot that remembers it for the event it waits for knows a stale one.
 //!
-//! Most events fall due in the order in which they are scheduled: all timeouts of one length, all requests over links of one latency. The
-//! commonest such kinds have a FIFO lane each, and only the lanes' heads are compared; the rest (ends of work, waits) lies in a 4-ary heap.
+//! Three tiers. The *wheel* has 64 groups of four slots, each of a short span of time and for one event: the next 64 groups from now on. What finds its slot
+//! taken, or falls due later, lies in a 4-ary *heap*, or, if it is of a kind whose events fall due in the order in which they are scheduled (all
+//! timeouts of one length, all requests over links of one latency), in a FIFO *lane*, which the commonest such kinds have. The next event is
+//! the earliest of the wheel's, the heap's and the lanes'. The span follows the pace of the events, so that few miss the wheel.
 
 use std::hint::select_unpredictable;
-
-use crate::program::NONE;
 
 /// What may happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,26 +45,26 @@ pub(crate) enum Kind {
     Notice = 11,
 }
 
-const KINDS: [Kind; 16] = [
-    Kind::WorkDone,
-    Kind::Reply,
-    Kind::Fault,
-    Kind::Timeout,
-    Kind::Arrival,
-    Kind::Request,
-    Kind::Resend,
-    Kind::Message,
-    Kind::Hedge,
-    Kind::Think,
-    Kind::Scale,
-    Kind::Notice,
-    Kind::Notice,
-    Kind::Notice,
-    Kind::Notice,
-    Kind::Notice,
-];
-
 impl Kind {
+    /// The kind with this number.
+    #[inline]
+    fn of(number: u8) -> Self {
+        match number {
+            0 => Kind::WorkDone,
+            1 => Kind::Reply,
+            2 => Kind::Fault,
+            3 => Kind::Timeout,
+            4 => Kind::Arrival,
+            5 => Kind::Request,
+            6 => Kind::Resend,
+            7 => Kind::Message,
+            8 => Kind::Hedge,
+            9 => Kind::Think,
+            10 => Kind::Scale,
+            _ => Kind::Notice,
+        }
+    }
+
     /// Completions and responses, then faults, then timeouts, then arrivals and all else.
     #[inline]
     const fn class(self) -> u64 {
@@ -113,7 +113,7 @@ impl Event {
 
     #[inline(always)]
     pub(crate) fn kind(self) -> Kind {
-        KINDS[(self.0 as usize) & 15]
+        Kind::of(self.0 as u8 & 15)
     }
 
     #[inline(always)]
@@ -239,19 +239,35 @@ impl Heap {
     }
 }
 
-/// The next event, and the lane whose head it is (`NONE`: it lies in the heap). It is still there: [`EventQueue::take`] takes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Next {
-    pub(crate) event: Event,
-    lane: u32,
-}
-
 /// Most lanes: all heads are looked at whenever one goes.
 pub(crate) const MOST_LANES: usize = 12;
+
+/// Groups of slots of the wheel: the bits of a word.
+const GROUPS: u64 = 64;
+/// Binary logarithm of a group's slots.
+const GROUP_SHIFT: u32 = 2;
+/// Slots of the wheel.
+const SLOTS: u64 = GROUPS << GROUP_SHIFT;
+/// The wheel's span is thought over whenever so many events have missed it.
+const MISSES: u32 = 1024;
 
 /// Pending events.
 #[derive(Clone, Debug)]
 pub(crate) struct EventQueue {
+    /// `wheel[(time >> shift) % SLOTS]`: the event of that span.
+    wheel: [Event; SLOTS as usize],
+    /// Bits of the slots of each group that hold one, and of the groups that have any.
+    taken: [u8; GROUPS as usize],
+    groups: u64,
+    /// The earliest of those in the heap and in the lanes.
+    elsewhere: Event,
+    /// Binary logarithm of a slot's span in nanoseconds.
+    shift: u32,
+    /// The last event's time, as a number of groups.
+    turn: u64,
+    /// Events that found their slot taken, and that fell due beyond the wheel, since its span was last thought over.
+    collided: u32,
+    beyond: u32,
     heap: Heap,
     lanes: Vec<Lane>,
     /// The head of each lane; [`Event::NEVER`] of an empty one.
@@ -259,20 +275,24 @@ pub(crate) struct EventQueue {
     /// The earliest of them, and its lane.
     first: (Event, u32),
     sequence: u64,
-    /// The heap's top has been taken out and its place not been filled yet: most events schedule another, which then needs one way down
-    /// the heap instead of one down and one up.
-    hole: bool,
 }
 
 impl EventQueue {
     pub(crate) fn new(lanes: u32) -> Self {
         EventQueue {
+            wheel: [Event::NEVER; SLOTS as usize],
+            taken: [0; GROUPS as usize],
+            groups: 0,
+            elsewhere: Event::NEVER,
+            shift: 17, // an eighth of a millisecond
+            turn: 0,
+            collided: 0,
+            beyond: 0,
             heap: Heap(Vec::with_capacity(64)),
             lanes: vec![Lane::new(); lanes as usize],
             heads: [Event::NEVER; MOST_LANES],
             first: (Event::NEVER, 0),
             sequence: 0,
-            hole: false,
         }
     }
 
@@ -281,32 +301,88 @@ impl EventQueue {
     pub(crate) fn push(&mut self, time: u64, kind: Kind, slot: u32) -> u64 {
         self.sequence += 1;
         let event = Event::new(time, kind, self.sequence, slot);
-        if std::mem::replace(&mut self.hole, false) {
-            self.heap.replace_top(event);
-        } else {
-            self.heap.push(event);
+        if !self.put(event) {
+            self.push_heap(event);
         }
         event.id()
     }
 
-    /// Schedules an event of a lane's kind, its length from now (in the heap if `lane` is `NONE`); returns its id.
+    #[inline(never)]
+    fn push_heap(&mut self, event: Event) {
+        self.heap.push(event);
+        self.elsewhere = self.elsewhere.min(event);
+    }
+
+    /// Schedules an event of a lane's kind, its length from now (of no lane if `lane` is `NONE`); returns its id.
     #[inline(always)]
     pub(crate) fn push_lane(&mut self, lane: u32, time: u64, kind: Kind, slot: u32) -> u64 {
-        if lane == NONE {
-            return self.push(time, kind, slot);
-        }
         self.sequence += 1;
         let event = Event::new(time, kind, self.sequence, slot);
-        let events = &mut self.lanes[lane as usize];
+        // Most timeouts are stale long before they fall due: they are not to take others' slots.
+        if kind != Kind::Timeout && self.put(event) {
+            return event.id();
+        }
+        let Some(events) = self.lanes.get_mut(lane as usize) else {
+            self.push_heap(event);
+            return event.id();
+        };
         debug_assert!(events.last().is_none_or(|last| last < event), "a lane is first in, first out");
         if events.len == 0 {
             self.heads[lane as usize] = event;
             if event < self.first.0 {
                 self.first = (event, lane);
+                self.elsewhere = self.elsewhere.min(event);
             }
         }
         events.push(event);
         event.id()
+    }
+
+    /// Puts an event into the wheel, if it has a place there.
+    #[inline(always)]
+    fn put(&mut self, event: Event) -> bool {
+        let slot = event.time() >> self.shift;
+        let group = slot >> GROUP_SHIFT;
+        let bit = 1 << (slot & ((1 << GROUP_SHIFT) - 1));
+        let taken = &mut self.taken[(group % GROUPS) as usize];
+        let ahead = group - self.turn;
+        if ahead < GROUPS && *taken & bit == 0 {
+            *taken |= bit;
+            self.groups |= 1 << (group % GROUPS);
+            self.wheel[(slot % SLOTS) as usize] = event;
+            return true;
+        }
+        if ahead < GROUPS {
+            self.collided += 1;
+        } else {
+            self.beyond += 1;
+        }
+        if self.collided + self.beyond >= MISSES {
+            self.adapt();
+        }
+        false
+    }
+
+    /// Makes the wheel's span longer if too many events fall due beyond it, shorter if too many find their slots taken.
+    #[cold]
+    #[inline(never)]
+    fn adapt(&mut self) {
+        let shift = match (self.collided, self.beyond) {
+            (collided, beyond) if collided > 2 * beyond => self.shift.saturating_sub(1),
+            (collided, beyond) if beyond > 2 * collided => (self.shift + 1).min(40),
+            _ => self.shift,
+        };
+        (self.collided, self.beyond) = (0, 0);
+        // The last event's time is known to a group, not to the nanosecond: with a shorter span it keeps where that one began.
+        self.turn = if shift < self.shift { self.turn << 1 } else { self.turn >> (shift - self.shift) };
+        self.shift = shift;
+        let pending: Vec<Event> = self.in_wheel().collect();
+        (self.taken, self.groups) = ([0; GROUPS as usize], 0);
+        for event in pending {
+            if !self.put(event) {
+                self.push_heap(event);
+            }
+        }
     }
 
     /// Events scheduled so far.
@@ -316,31 +392,52 @@ impl EventQueue {
 
     /// The next event; [`Event::NEVER`] if there is none.
     #[inline(always)]
-    pub(crate) fn next(&mut self) -> Next {
-        if std::mem::replace(&mut self.hole, false) {
-            self.heap.pop();
+    pub(crate) fn next(&self) -> Event {
+        if self.groups == 0 {
+            return self.elsewhere;
         }
-        let top = self.heap.0.first().copied().unwrap_or(Event::NEVER);
-        let (head, lane) = self.first;
+        let ahead = self.groups.rotate_right((self.turn % GROUPS) as u32).trailing_zeros();
+        let group = (self.turn + u64::from(ahead)) % GROUPS;
+        let slot = group << GROUP_SHIFT | u64::from(self.taken[group as usize].trailing_zeros());
+        let nearest = self.wheel[(slot % SLOTS) as usize];
         // Whether it is one or the other cannot be guessed.
-        let from_lane = head < top;
-        Next { event: select_unpredictable(from_lane, head, top), lane: select_unpredictable(from_lane, lane, NONE) }
+        select_unpredictable(nearest < self.elsewhere, nearest, self.elsewhere)
     }
 
-    /// Takes the next event, and those behind it in its lane that are `stale`: it costs less to look at them now than to let each become the
-    /// head.
+    /// Takes the next event away, and those behind it in its lane that are `stale`: it costs less to look at them now than to let each
+    /// become the head.
     #[inline(always)]
-    pub(crate) fn take(&mut self, next: Next, mut stale: impl FnMut(Event) -> bool) {
-        if next.lane == NONE {
-            self.hole = true;
-            return;
+    pub(crate) fn take(&mut self, event: Event, stale: impl Fn(Event) -> bool) {
+        let slot = event.time() >> self.shift;
+        self.turn = slot >> GROUP_SHIFT;
+        if event == self.elsewhere {
+            self.take_elsewhere(stale);
+        } else {
+            let taken = &mut self.taken[(self.turn % GROUPS) as usize];
+            *taken &= !(1 << (slot & ((1 << GROUP_SHIFT) - 1)));
+            self.groups &= !(u64::from(*taken == 0) << (self.turn % GROUPS));
         }
-        let events = &mut self.lanes[next.lane as usize];
+    }
+
+    #[inline(never)]
+    fn take_elsewhere(&mut self, stale: impl Fn(Event) -> bool) {
+        if self.first.0 == self.elsewhere {
+            self.take_head(stale);
+        } else {
+            self.heap.pop();
+        }
+        self.elsewhere = self.heap.0.first().map_or(self.first.0, |&top| top.min(self.first.0));
+    }
+
+    #[inline(always)]
+    fn take_head(&mut self, stale: impl Fn(Event) -> bool) {
+        let lane = self.first.1 as usize;
+        let events = &mut self.lanes[lane];
         events.pop();
         while events.len > 0 && stale(events.first()) {
             events.pop();
         }
-        self.heads[next.lane as usize] = events.first();
+        self.heads[lane] = events.first();
         let (mut first, mut of) = (self.heads[0], 0);
         for lane in 1..self.lanes.len().min(MOST_LANES) {
             let head = self.heads[lane];
@@ -351,30 +448,36 @@ impl EventQueue {
         self.first = (first, of);
     }
 
+    fn in_wheel(&self) -> impl Iterator<Item = Event> {
+        let taken = |slot: usize| self.taken[slot >> GROUP_SHIFT] >> (slot & ((1 << GROUP_SHIFT) - 1)) & 1 == 1;
+        (0..SLOTS as usize).filter(move |&slot| taken(slot)).map(|slot| self.wheel[slot])
+    }
+
     /// All pending events, stale ones included, in no particular order.
     pub(crate) fn pending(&self) -> impl Iterator<Item = Event> {
-        self.heap.0[usize::from(self.hole)..].iter().copied().chain(self.lanes.iter().flat_map(Lane::iter))
+        self.in_wheel().chain(self.heap.0.iter().copied()).chain(self.lanes.iter().flat_map(Lane::iter))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use models::rng::{Key, Purpose};
 
     fn pop(queue: &mut EventQueue, end: u64) -> Option<Event> {
         let next = queue.next();
-        let due = next.event.time() < end;
+        let due = next.time() < end;
         due.then(|| {
             queue.take(next, |_| false);
-            next.event
+            next
         })
     }
 
     #[test]
     fn an_event_gives_back_what_it_was_made_of() {
-        for (i, &kind) in KINDS.iter().enumerate().take(12) {
-            assert_eq!(kind as usize, i);
+        for kind in (0..12).map(Kind::of) {
             let event = Event::new(u64::MAX - 1, kind, MAX_SEQUENCE, MAX_SLOTS - 1);
             assert_eq!((event.time(), event.kind(), event.slot()), (u64::MAX - 1, kind, MAX_SLOTS - 1));
             assert!(event < Event::NEVER && event.id() != Event::new(0, kind, MAX_SEQUENCE - 1, MAX_SLOTS - 1).id());
@@ -419,10 +522,38 @@ mod tests {
             queue.push_lane(0, 10 + u64::from(slot), Kind::Timeout, slot);
         }
         let first = queue.next();
-        assert_eq!(first.event.slot(), 0);
+        assert_eq!(first.slot(), 0);
         queue.take(first, |event| event.slot() < 4);
         let slots: Vec<u32> = std::iter::from_fn(|| pop(&mut queue, 100)).map(Event::slot).collect();
         assert_eq!(slots, [4, 5]);
+    }
+
+    #[test]
+    fn the_earliest_leaves_first_however_many_there_are() {
+        let mut queue = EventQueue::new(1);
+        let mut pending = BTreeSet::new();
+        let mut now = 0;
+        let mut take = |queue: &mut EventQueue, pending: &mut BTreeSet<Event>| {
+            let event = pop(queue, u64::MAX);
+            assert_eq!(event, pending.pop_first());
+            event.map(Event::time)
+        };
+        for n in 0..30_000u32 {
+            // Crowds at one instant, then a few far apart, then crowds again: every tier and every span of the wheel.
+            let gap = match n / 2_000 % 3 {
+                0 => 0,
+                1 => Key(5).draw(Purpose::Fault, n) % 1_000_000_000,
+                _ => Key(5).draw(Purpose::Fault, n) % 64,
+            };
+            queue.push(now + gap, Kind::WorkDone, n);
+            pending.insert(Event::new(now + gap, Kind::WorkDone, queue.scheduled(), n));
+            queue.push_lane(0, now + 500, Kind::Request, n);
+            pending.insert(Event::new(now + 500, Kind::Request, queue.scheduled(), n));
+            for _ in 0..Key(6).draw(Purpose::Fault, n) % 5 {
+                now = take(&mut queue, &mut pending).unwrap_or(now);
+            }
+        }
+        while take(&mut queue, &mut pending).is_some() {}
     }
 
     #[test]

@@ -67,6 +67,8 @@ pub(super) mod flag {
     pub(crate) const MESSAGE: u8 = 1 << 5;
     /// It asks or fills a cache.
     pub(crate) const CACHE: u8 = 1 << 6;
+    /// Nobody wants its answer from some time on.
+    pub(crate) const DEADLINE: u8 = 1 << 7;
 }
 
 impl Empty for Exec {
@@ -205,6 +207,8 @@ pub(crate) struct Call {
     pub(super) link: Link,
     /// It waits for the answer that another request of its caller's replica has asked the store for.
     pub(super) follows: bool,
+    /// Its site is a plain one, and it is the only call that its caller waits for.
+    pub(super) plain: bool,
 }
 
 impl Empty for Call {
@@ -241,6 +245,7 @@ impl Empty for Call {
         in_bulkhead: false,
         link: Link::None,
         follows: false,
+        plain: false,
     };
 }
 

@@ -18,12 +18,13 @@ impl State {
     pub(super) fn request_arrives(&mut self, p: &Tables, x: u32) {
         let exec = &mut self.execs[x];
         exec.event = 0;
-        if self.effects.any || exec.role == Role::Publish {
+        if exec.role == Role::Publish || self.effects.any && (exec.flags != 0 || self.is_swallowed(p, x)) {
             self.request_arrives_anywhere(p, x);
             return;
         }
+        let exec = &mut self.execs[x];
         let replica = &mut self.replicas[exec.replica as usize];
-        if !replica.up || replica.special || exec.has(flag::ABANDONED) {
+        if !replica.up || replica.special || exec.has(flag::ABANDONED) || self.effects.on_service(replica.service) {
             self.request_arrives_anywhere(p, x);
             return;
         }
@@ -49,7 +50,9 @@ impl State {
 
     #[inline(never)]
     fn request_arrives_anywhere(&mut self, p: &Tables, x: u32) {
-        if self.effects.any && !self.gets_through(p, x) {
+        if self.effects.any && self.is_swallowed(p, x) {
+            self.calls[self.execs[x].call].exec = NONE; // nobody hears of it
+            self.free_exec(x);
             return;
         }
         let exec = &mut self.execs[x];
@@ -101,19 +104,10 @@ impl State {
         }
     }
 
-    /// Whether no black hole swallows a request that was on its way; if one does, nobody hears of it.
-    fn gets_through(&mut self, p: &Tables, x: u32) -> bool {
+    /// Whether a black hole swallows a request that was on its way.
+    fn is_swallowed(&self, p: &Tables, x: u32) -> bool {
         let call = self.execs[x].call;
-        if call == NONE {
-            return true;
-        }
-        let e = p.sites[self.calls[call].site as usize].edge;
-        if !self.effects.edges[e as usize].black_hole.requests() {
-            return true;
-        }
-        self.calls[call].exec = NONE;
-        self.free_exec(x);
-        false
+        call != NONE && self.effects.edges[p.hops[self.calls[call].site as usize].edge as usize].black_hole.requests()
     }
 
     /// Whether a fault makes a request fail on arrival.
@@ -136,7 +130,31 @@ impl State {
     }
 
     /// Goes on with a request's steps until it has to wait or is done.
+    #[inline(always)]
     pub(super) fn advance(&mut self, p: &Tables, x: u32) {
+        let exec = &self.execs[x];
+        if exec.flags & (flag::FAILED | flag::DEADLINE | flag::POISONED) == 0 && exec.first_call == NONE {
+            // The way of most: what `advance_anyhow` does, where the next step is a plain call or the answer.
+            match p.steps[exec.step as usize] {
+                StepP::Call(site) => {
+                    let hop = &p.hops[site as usize];
+                    if hop.plain && !self.effects.on_edge(hop.edge) {
+                        self.open_plain_call(p, x, site, hop);
+                        return;
+                    }
+                }
+                StepP::End { error } if !error.may_hit() => {
+                    self.finish(p, x, None);
+                    return;
+                }
+                _ => {}
+            }
+        }
+        self.advance_anyhow(p, x);
+    }
+
+    #[inline(never)]
+    fn advance_anyhow(&mut self, p: &Tables, x: u32) {
         let exec = &self.execs[x];
         if exec.has(flag::FAILED) {
             self.finish(p, x, Some(Cause::Error));
@@ -366,9 +384,8 @@ impl State {
             self.finish(p, x, Some(Cause::Error));
             return;
         }
-        let more_work = matches!(p.steps[exec.step as usize], StepP::Work { .. });
         let r = exec.replica;
-        if !self.replicas[r as usize].blocking && !more_work {
+        if !self.replicas[r as usize].blocking && !matches!(p.steps[exec.step as usize], StepP::Work { .. }) {
             self.release_worker(p, x);
             if self.replicas[r as usize].queued > 0 {
                 self.dispatch(p, r);
@@ -395,8 +412,11 @@ impl State {
     pub(super) fn finish(&mut self, p: &Tables, x: u32, failure: Option<Cause>) {
         let exec = &mut self.execs[x];
         let replica = &mut self.replicas[exec.replica as usize];
-        let plain = exec.first_call == NONE && exec.flags & !flag::WORKER == 0 && !replica.special && failure.is_none();
-        if !plain || self.effects.any {
+        let plain = exec.first_call == NONE
+            && exec.flags & !(flag::WORKER | flag::DEADLINE) == 0
+            && !replica.special
+            && failure.is_none();
+        if !plain {
             self.finish_anyhow(p, x, failure);
             return;
         }
