@@ -337,7 +337,7 @@ impl<'a> Compiler<'a> {
             || policy.hedge.is_some()
             || policy.max_in_flight != u32::MAX
             || policy.pool.is_some();
-        let callers = if guarded { self.model.services.get(from).map_or(1, most_replicas) } else { 1 };
+        let callers = if guarded { self.model.services.get(from).map_or(1, most_replicas) } else { 0 };
         let compiled = EdgeP {
             latency: edge.latency.map_or(0, |l| ns(l.value)),
             timeout: edge.timeout.map_or(0, |t| ns(t.value)),
@@ -347,7 +347,7 @@ impl<'a> Compiler<'a> {
             to_node,
             from_node,
             attempts: retry.attempts.value.max(1),
-            state_base: self.tables.client_states,
+            state_base: if guarded { self.tables.client_states } else { 0 },
             callers,
             inner: self.tables.nodes[from_node as usize].kind != NodeKind::Entry,
             guarded,
@@ -407,12 +407,20 @@ impl<'a> Compiler<'a> {
                     site.replica = service.replica_base;
                 }
             }
+            let optional = match site.times[..] {
+                [(0, upto), (1, _)] => Some(upto),
+                _ => None,
+            };
             tables.hops.push(HopP {
                 latency: edge.latency,
                 timeout: edge.timeout,
-                timeout_lane: edge.timeout_lane,
-                request_lane: edge.request_lane,
-                reply_lane: edge.reply_lane,
+                left_out: optional.unwrap_or(0),
+                timeout_lane: edge.timeout_lane as u16,
+                request_lane: edge.request_lane as u16,
+                reply_lane: edge.reply_lane as u16,
+                optional: optional.is_some(),
+                inner: edge.inner,
+                plain: site.wait && (site.once || optional.is_some()) && !edge.guarded && site.target != TargetP::Topic,
                 site: site.site,
                 edge: site.edge,
                 callee: site.callee,
@@ -420,8 +428,6 @@ impl<'a> Compiler<'a> {
                 first_step: site.first_step,
                 first_path,
                 paths,
-                client: edge.state_base,
-                plain: site.wait && site.once && edge.inner && !edge.guarded && site.target != TargetP::Topic,
             });
         }
     }

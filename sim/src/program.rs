@@ -237,9 +237,16 @@ pub(crate) struct HopP {
     pub(crate) latency: u64,
     /// 0 = none.
     pub(crate) timeout: u64,
-    pub(crate) timeout_lane: u32,
-    pub(crate) request_lane: u32,
-    pub(crate) reply_lane: u32,
+    /// An `optional` call is left out if its draw is not above this.
+    pub(crate) left_out: u64,
+    pub(crate) timeout_lane: u16,
+    pub(crate) request_lane: u16,
+    pub(crate) reply_lane: u16,
+    pub(crate) optional: bool,
+    /// As [`EdgeP::inner`].
+    pub(crate) inner: bool,
+    /// One call of an operation, or perhaps none, over an edge that is not guarded, which is waited for.
+    pub(crate) plain: bool,
     pub(crate) site: u32,
     pub(crate) edge: u32,
     pub(crate) callee: u32,
@@ -248,10 +255,9 @@ pub(crate) struct HopP {
     pub(crate) first_step: u32,
     pub(crate) first_path: u32,
     pub(crate) paths: u32,
-    pub(crate) client: u32,
-    /// A service makes one call of an operation, over an edge that is not guarded, and waits for it.
-    pub(crate) plain: bool,
 }
+
+const _: () = assert!(size_of::<HopP>() == 64, "one cache line");
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TargetP {
@@ -284,9 +290,9 @@ pub(crate) struct EdgeP {
     pub(crate) to_node: u32,
     pub(crate) from_node: u32,
     pub(crate) attempts: u32,
-    /// Place of the first calling replica's budget, breaker and limits.
+    /// Place of the first calling replica's budget, breaker and limits, if the edge is guarded.
     pub(crate) state_base: u32,
-    /// Replicas of the caller if the edge is guarded, for each has its own state; else 1.
+    /// Callers with a state of their own: replicas of the caller if the edge is guarded, else none.
     pub(crate) callers: u32,
     /// Not from an entry: counts for retry amplification.
     pub(crate) inner: bool,

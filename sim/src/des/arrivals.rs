@@ -102,7 +102,14 @@ impl State {
             }
         }
         self.note(Mark::UserArrives, entry, key);
-        self.open_call(p, Parent::Entry, entry, p.entries[entry as usize].call, key, key, 0, 1, number, Role::Plain, 0, NONE);
+        let site = p.entries[entry as usize].call;
+        let hop = &p.hops[site as usize];
+        if hop.plain && !self.effects.on_edge(hop.edge) {
+            let c = self.calls.reserve();
+            self.open_plain_call(p, c, Parent::Entry, entry, site, hop, key, key, number);
+        } else {
+            self.open_call(p, Parent::Entry, entry, site, key, key, 0, 1, number, Role::Plain, 0, NONE);
+        }
     }
 
     pub(super) fn user_done(&mut self, entry: u32, number: u32, began: u64, key: Key, failure: Option<Cause>) {

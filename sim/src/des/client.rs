@@ -64,9 +64,7 @@ impl State {
             let exec = &mut self.execs[parent];
             (next_open, deadline) = (exec.first_call, exec.deadline);
             exec.first_call = c;
-            if edge.callers > 1 {
-                client += self.client_offset(p, parent, edge.callers);
-            }
+            client += self.client_offset(p, parent, edge.callers);
             if next_open != NONE {
                 self.calls[next_open].previous_open = c;
             }
@@ -109,20 +107,39 @@ impl State {
         }
     }
 
-    /// What [`State::open_call`] does for the one plain call that a request at a service waits for, where no fault is on its edge.
+    /// The next step of a request is a plain call over an edge that no fault is on.
     #[inline(always)]
-    pub(super) fn open_plain_call(&mut self, p: &Tables, x: u32, site: u32, hop: &HopP) {
-        let (c, y) = (self.calls.reserve(), self.execs.reserve());
+    pub(super) fn call_plainly(&mut self, p: &Tables, x: u32, site: u32, hop: &HopP) {
+        let c = self.calls.reserve();
         let exec = &mut self.execs[x];
         exec.step += 1;
         (exec.phase, exec.pending, exec.wanted, exec.first_call) = (Phase::Waiting, 1, 1, c);
-        let (parent_key, parent_line, request) = (exec.key, exec.line, exec.request);
+        let (key, line, request) = (exec.key, exec.line, exec.request);
+        self.open_plain_call(p, c, Parent::Exec, x, site, hop, key, line, request);
+    }
+
+    /// What [`State::open_call`] does for the one plain call that a user or a request at a service waits for, where no fault is on its edge.
+    #[expect(clippy::too_many_arguments, reason = "they are the fields of the call")]
+    #[inline(always)]
+    pub(super) fn open_plain_call(
+        &mut self,
+        p: &Tables,
+        c: u32,
+        from: Parent,
+        parent: u32,
+        site: u32,
+        hop: &HopP,
+        parent_key: Key,
+        parent_line: Key,
+        request: u32,
+    ) {
+        let y = self.execs.reserve();
         let key = parent_key.child(hop.site, 0, 0);
         let line = if parent_key == parent_line { key } else { parent_line.child(hop.site, 0, 0) };
-        self.recorder.attempt(hop.edge, true, false);
+        self.recorder.attempt(hop.edge, hop.inner, false);
         let mut timeout = 0;
         if hop.timeout > 0 {
-            timeout = self.queue.push_lane(hop.timeout_lane, self.now + hop.timeout, Kind::Timeout, c);
+            timeout = self.queue.push_lane(u32::from(hop.timeout_lane), self.now + hop.timeout, Kind::Timeout, c);
         }
         self.calls[c] = Call {
             parent_key,
@@ -132,10 +149,9 @@ impl State {
             timeout,
             site,
             exec: y,
-            parent: x,
+            parent,
             request,
-            client: hop.client,
-            from: Parent::Exec,
+            from,
             open: true,
             plain: true,
             ..Call::EMPTY
@@ -153,7 +169,7 @@ impl State {
         self.generation = self.generation.wrapping_add(1);
         let mut event = 0;
         if hop.latency > 0 {
-            event = self.queue.push_lane(hop.request_lane, self.now + hop.latency, Kind::Request, y);
+            event = self.queue.push_lane(u32::from(hop.request_lane), self.now + hop.latency, Kind::Request, y);
         }
         self.execs[y] = Exec {
             key,
@@ -175,7 +191,7 @@ impl State {
     /// Which of an edge's client states a request at a service uses.
     #[inline]
     fn client_offset(&self, p: &Tables, x: u32, callers: u32) -> u32 {
-        if callers == 1 {
+        if callers <= 1 {
             return 0;
         }
         let replica = self.execs[x].replica;
@@ -389,7 +405,7 @@ impl State {
             return;
         }
         if hop.latency > 0 {
-            call.event = self.queue.push_lane(hop.reply_lane, self.now + hop.latency, Kind::Reply, c);
+            call.event = self.queue.push_lane(u32::from(hop.reply_lane), self.now + hop.latency, Kind::Reply, c);
         } else {
             self.reply_arrives(p, c);
         }
@@ -412,25 +428,30 @@ impl State {
     }
 
     pub(super) fn reply_arrives(&mut self, p: &Tables, c: u32) {
-        match self.plain_reply(p, c) {
-            Some(x) => self.make_ready(x),
-            None => self.reply_arrives_anyhow(p, c),
+        if let Some(x) = self.take_reply(p, c) {
+            self.make_ready(x);
         }
     }
 
-    /// What [`State::reply_arrives_anyhow`] does, where nothing has to be thought of but the request that waited for this reply alone: it can go
-    /// on. `None`: more has to be.
+    /// A reply has arrived. Returns the request that can go on at once because of it, if there is one.
     #[inline(always)]
-    pub(super) fn plain_reply(&mut self, p: &Tables, c: u32) -> Option<u32> {
+    pub(super) fn take_reply(&mut self, p: &Tables, c: u32) -> Option<u32> {
         let call = &mut self.calls[c];
         let e = p.hops[call.site as usize].edge;
         if !call.plain || call.reply.is_some() || self.effects.on_edge(e) {
+            self.reply_arrives_anyhow(p, c);
             return None;
         }
+        // The way of most: what `reply_arrives_anyhow` does, where nothing has to be thought of but who waited for this reply alone.
         (call.event, call.timeout, call.open) = (0, 0, false);
-        let x = call.parent;
+        let (x, from) = (call.parent, call.from);
         self.recorder.call_ended(e, self.now - call.began, call.attempt, false);
         self.calls.remove(c);
+        if from == Parent::Entry {
+            let Call { request, began, parent_key, .. } = self.calls[c];
+            self.user_done(x, request, began, parent_key, None);
+            return None;
+        }
         let exec = &mut self.execs[x];
         debug_assert!(exec.first_call == c && exec.pending == 1 && exec.phase == Phase::Waiting, "it waits for this call alone");
         (exec.first_call, exec.pending, exec.wanted, exec.phase) = (NONE, 0, 0, Phase::Ready);
@@ -438,7 +459,7 @@ impl State {
     }
 
     #[inline(never)]
-    pub(super) fn reply_arrives_anyhow(&mut self, p: &Tables, c: u32) {
+    fn reply_arrives_anyhow(&mut self, p: &Tables, c: u32) {
         let call = &mut self.calls[c];
         call.event = 0;
         let e = p.sites[call.site as usize].edge;

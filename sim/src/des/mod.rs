@@ -247,9 +247,8 @@ impl State {
             }
             Kind::Reply if self.calls[slot].event == id => {
                 self.reach(p, event);
-                match self.plain_reply(p, slot) {
-                    Some(x) => self.advance(p, x),
-                    None => self.reply_arrives_anyhow(p, slot),
+                if let Some(x) = self.take_reply(p, slot) {
+                    self.advance(p, x);
                 }
             }
             Kind::WorkDone | Kind::Request | Kind::Reply => {}

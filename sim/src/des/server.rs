@@ -139,7 +139,11 @@ impl State {
                 StepP::Call(site) => {
                     let hop = &p.hops[site as usize];
                     if hop.plain && !self.effects.on_edge(hop.edge) {
-                        self.open_plain_call(p, x, site, hop);
+                        if hop.optional {
+                            self.pass_optional_calls(p, x);
+                        } else {
+                            self.call_plainly(p, x, site, hop);
+                        }
                         return;
                     }
                 }
@@ -149,6 +153,24 @@ impl State {
                 }
                 _ => {}
             }
+        }
+        self.advance_anyhow(p, x);
+    }
+
+    /// Makes the next of several calls that may be left out.
+    #[inline(never)]
+    fn pass_optional_calls(&mut self, p: &Tables, x: u32) {
+        let exec = &mut self.execs[x];
+        while let StepP::Call(site) = p.steps[exec.step as usize] {
+            let hop = &p.hops[site as usize];
+            if !hop.plain || self.effects.on_edge(hop.edge) {
+                break;
+            }
+            if !hop.optional || exec.line.draw(Purpose::Times, hop.site) > hop.left_out {
+                self.call_plainly(p, x, site, hop);
+                return;
+            }
+            exec.step += 1;
         }
         self.advance_anyhow(p, x);
     }
