@@ -1,5 +1,7 @@
 //! A cache's contents: which keys are in it and since when, least recently used out first.
 
+use models::rng::{KeyStream, below};
+
 use crate::program::{CacheP, FAR_NS, NONE};
 
 /// Neighbours of a key in the order of use; `OUT` in `newer` marks a key that is not in the cache.
@@ -19,25 +21,28 @@ pub(crate) struct Contents {
     newest: u32,
     oldest: u32,
     len: u32,
-    /// When each key was stored; empty where contents stay valid for ever.
-    stored: Vec<u64>,
+    /// Until when what is stored under each key is valid; empty where that is for ever.
+    valid_until: Vec<u64>,
     ttl: u64,
 }
 
 impl Contents {
-    /// Warm: it holds the most popular keys, the most popular one used last.
-    pub(crate) fn warm(cache: &CacheP) -> Self {
+    /// Warm: it holds the most popular keys, the most popular one used last. Where they grow old, each is of another age, drawn from `ages`.
+    pub(crate) fn warm(cache: &CacheP, ages: &mut KeyStream) -> Self {
         let mut contents = Contents {
             capacity: cache.capacity,
             links: vec![Link { newer: OUT, older: NONE }; cache.keys as usize],
             newest: NONE,
             oldest: NONE,
             len: 0,
-            stored: if cache.ttl < FAR_NS { vec![0; cache.keys as usize] } else { Vec::new() },
+            valid_until: if cache.ttl < FAR_NS { vec![0; cache.keys as usize] } else { Vec::new() },
             ttl: cache.ttl,
         };
         for key in (0..cache.capacity).rev() {
             contents.store(key, 0);
+            if let Some(valid_until) = contents.valid_until.get_mut(key as usize) {
+                *valid_until -= below(ages.next_bits(), cache.ttl);
+            }
         }
         contents
     }
@@ -53,11 +58,11 @@ impl Contents {
         self.len
     }
 
-    /// The keys in it with the time they were stored (where contents grow old), the one used last first.
+    /// The keys in it with the time until which they are valid (where contents grow old), the one used last first.
     pub(crate) fn by_use(&self, mut each: impl FnMut(u32, Option<u64>)) {
         let mut key = self.newest;
         while key != NONE {
-            each(key, self.stored.get(key as usize).copied());
+            each(key, self.valid_until.get(key as usize).copied());
             key = self.links[key as usize].older;
         }
     }
@@ -76,7 +81,7 @@ impl Contents {
             return false;
         }
         self.unlink(key);
-        let valid = self.stored.get(key as usize).is_none_or(|&stored| now - stored < self.ttl);
+        let valid = self.valid_until.get(key as usize).is_none_or(|&valid_until| now < valid_until);
         if valid {
             self.link(key);
         }
@@ -92,8 +97,8 @@ impl Contents {
         if known {
             self.unlink(key);
         }
-        if let Some(stored) = self.stored.get_mut(key as usize) {
-            *stored = now;
+        if let Some(valid_until) = self.valid_until.get_mut(key as usize) {
+            *valid_until = now + self.ttl;
         }
         if self.len == self.capacity {
             self.unlink(self.oldest);
@@ -130,9 +135,13 @@ impl Contents {
 mod tests {
     use super::*;
 
+    fn warm(capacity: u32, keys: u32, ttl: u64) -> Contents {
+        Contents::warm(&CacheP { capacity, keys, popularity: Vec::new(), ttl }, &mut KeyStream::new(1, 0))
+    }
+
     #[test]
     fn the_least_recently_used_key_leaves_first() {
-        let mut contents = Contents::warm(&CacheP { capacity: 3, keys: 10, popularity: Vec::new(), ttl: FAR_NS });
+        let mut contents = warm(3, 10, FAR_NS);
         assert!(contents.ask(2, 0) && contents.ask(1, 0) && contents.ask(0, 0));
         contents.store(7, 0);
         assert!(!contents.ask(2, 0), "2 was used longest ago");
@@ -145,16 +154,30 @@ mod tests {
 
     #[test]
     fn what_was_stored_is_valid_for_its_time_and_no_longer() {
-        let mut contents = Contents::warm(&CacheP { capacity: 3, keys: 10, popularity: Vec::new(), ttl: 100 });
-        assert!(contents.ask(1, 99), "asking does not make it younger");
-        assert!(!contents.ask(1, 100) && !contents.ask(1, 100));
-        contents.store(1, 150);
-        assert!(contents.ask(1, 249) && !contents.ask(1, 250));
+        let mut contents = warm(3, 10, 100);
+        contents.store(1, 50);
+        assert!(contents.ask(1, 149), "asking does not make it younger");
+        assert!(!contents.ask(1, 150) && !contents.ask(1, 150));
+        contents.store(1, 250);
+        assert!(contents.ask(1, 349) && !contents.ask(1, 350));
+    }
+
+    #[test]
+    fn what_a_warm_cache_holds_is_of_every_age() {
+        // Were it all of one age, it would all grow old at one instant, and the store behind it would be stormed without any fault.
+        let ttl = 1_000_000;
+        let mut contents = warm(1_000, 1_000, ttl);
+        let mut valid_at = |now| (0..1_000).filter(|&key| contents.ask(key, now)).count();
+        assert_eq!(valid_at(0), 1_000);
+        // Binomial(1,000, 1/2): six standard deviations are 95.
+        let half = valid_at(ttl / 2);
+        assert!((405..=595).contains(&half), "{half}");
+        assert_eq!(valid_at(ttl), 0);
     }
 
     #[test]
     fn a_flush_takes_the_least_recently_used_share() {
-        let mut contents = Contents::warm(&CacheP { capacity: 4, keys: 10, popularity: Vec::new(), ttl: FAR_NS });
+        let mut contents = warm(4, 10, FAR_NS);
         contents.evict(1 << 15);
         assert!(contents.ask(0, 0) && contents.ask(1, 0) && !contents.ask(2, 0) && !contents.ask(3, 0));
         contents.evict(1 << 16);
@@ -164,7 +187,7 @@ mod tests {
     #[test]
     fn the_hit_ratio_is_that_of_a_list_that_moves_to_front() {
         use models::rng::{Key, Purpose, below};
-        let mut contents = Contents::warm(&CacheP { capacity: 20, keys: 100, popularity: Vec::new(), ttl: FAR_NS });
+        let mut contents = warm(20, 100, FAR_NS);
         let mut list: Vec<u32> = (0..20).collect();
         for n in 0..10_000 {
             let key = below(Key(5).draw(Purpose::CacheKey, n), 100).min(below(Key(6).draw(Purpose::CacheKey, n), 100)) as u32;

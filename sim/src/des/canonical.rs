@@ -503,13 +503,13 @@ fn control_words<S: Sink>(control: &Control, service: &ServiceP, now: u64, out: 
     control.last_arrivals(now).for_each(|n| out.put(u64::from(n)));
 }
 
-/// A cache's keys, the one used last first, with the time they were stored where that matters.
+/// A cache's keys, the one used last first, with the time until which they are valid where they grow old.
 fn content_words<S: Sink>(contents: &Contents, out: &mut S) {
     out.put(u64::from(contents.len()));
     let mut half = None;
-    contents.by_use(|key, stored| {
-        if let Some(stored) = stored {
-            out.put(stored);
+    contents.by_use(|key, valid_until| {
+        if let Some(valid_until) = valid_until {
+            out.put(valid_until);
         }
         match half.take() {
             None => half = Some(key),

@@ -169,7 +169,7 @@ pub(super) struct ServiceEffect {
     pub(super) active: bool,
     /// Factor on the service time, leaks not included.
     pub(super) slow_q16: u64,
-    /// (growth per second in 2^-16, since when).
+    /// (growth per second in 2^-32, since when).
     pub(super) leak: Option<(u64, u64)>,
     /// Work that starts before this goes on from here.
     pub(super) paused_until: u64,
@@ -187,10 +187,10 @@ impl ServiceEffect {
     pub(super) fn slow_q16(&self, now: u64) -> u64 {
         match self.leak {
             None => self.slow_q16,
-            Some((growth_q16, since)) => {
-                let grown = u128::from(growth_q16) * u128::from(now - since) / 1_000_000_000;
-                let both = (u128::from(self.slow_q16) * (u128::from(ONE_Q16) + grown)) >> 16;
-                u64::try_from(both).unwrap_or(u64::MAX >> 20)
+            Some((growth_q32, since)) => {
+                let grown_q32 = u128::from(growth_q32) * u128::from(now - since) / 1_000_000_000;
+                let both = u128::from(self.slow_q16).saturating_mul((1 << 32) + grown_q32) >> 32;
+                u64::try_from(both).map_or(u64::MAX >> 20, |both| both.min(u64::MAX >> 20))
             }
         }
     }
@@ -290,6 +290,22 @@ impl Effects {
             services: vec![ServiceEffect::none(); p.services.len()],
             topics: vec![TopicEffect::none(); p.topics.len()],
             entries: vec![EntryEffect::default(); p.entries.len()],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leak_grows_in_proportion_to_time_however_slowly() {
+        for growth in [1e-5, 1e-3, 0.05, 2.0] {
+            let leak = Some(((growth * 4_294_967_296.0) as u64, 1_000_000_000));
+            let effect = ServiceEffect { leak, ..ServiceEffect::none() };
+            let factor = effect.slow_q16(101_000_000_000) as f64 / ONE_Q16 as f64;
+            // 100 s on, to the resolution of the factor.
+            assert!((factor - (1.0 + 100.0 * growth)).abs() < 2.0 / ONE_Q16 as f64 + 1e-4 * growth, "{growth}: {factor}");
         }
     }
 }

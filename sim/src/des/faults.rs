@@ -397,7 +397,7 @@ impl State {
                 FaultKind::Errors { probability } => effect.errors.push((number, Chance::of(probability * level))),
                 FaultKind::HitRatioDrop { keep } => effect.hidden.push((number, Chance::of((1.0 - keep) * level))),
                 FaultKind::Pause => effect.paused_until = effect.paused_until.max(fault.end),
-                FaultKind::Leak { growth } => effect.leak = Some(((growth * 65_536.0) as u64, fault.start)),
+                FaultKind::Leak { growth } => effect.leak = Some(((growth * 4_294_967_296.0) as u64, fault.start)),
                 _ => {}
             }
         }

@@ -548,13 +548,13 @@ pub(super) fn changes() -> Vec<(&'static str, Change)> {
             }),
         ),
         (
-            "when a key was stored",
+            "until when a key is valid",
             Box::new(|s| {
                 let Some(contents) = s.contents.iter_mut().flatten().next() else { return false };
                 let mut newest = None;
-                contents.by_use(|key, stored| newest = newest.or(stored.map(|stored| (key, stored))));
-                let Some((key, stored)) = newest else { return false };
-                contents.store(key, stored + 1);
+                contents.by_use(|key, valid_until| newest = newest.or(valid_until.map(|until| (key, until))));
+                let Some((key, valid_until)) = newest else { return false };
+                contents.store(key, valid_until + 1);
                 true
             }),
         ),
