@@ -46,20 +46,20 @@ fn graph_20(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("events", name), |b| b.iter(|| black_box(run())));
     }
     let mixed = graphs::faults(&model, 64);
-    group.throughput(Throughput::Elements(64));
     group.sample_size(10);
-    let kinds = [("forked and coalescing", Shortcuts::All), ("from the start, in full", Shortcuts::None)];
-    for (shortcuts, threads) in kinds.into_iter().flat_map(|kind| [(kind, 1), (kind, 2)]) {
-        group.bench_function(BenchmarkId::new(format!("sweep of 64 faults, {}, threads", shortcuts.0), threads), |b| {
+    let kinds = [("forked and coalescing", Shortcuts::All, 4), ("in full", Shortcuts::None, 1)];
+    for ((name, shortcuts, seeds), threads) in kinds.into_iter().flat_map(|kind| [(kind, 1), (kind, 2)]) {
+        group.throughput(Throughput::Elements(64 * seeds));
+        group.bench_function(BenchmarkId::new(format!("sweep of 64 faults x {seeds} seeds, {name}, threads"), threads), |b| {
             b.iter(|| {
                 let options = SweepOptions {
-                    seeds: vec![1],
+                    seeds: (1..=seeds).collect(),
                     horizon: Nanos::from_secs(120),
                     warm_up: Nanos::from_secs(10),
                     threads,
                     max_events: u64::MAX,
                     model_hash: [0; 4],
-                    shortcuts: shortcuts.1,
+                    shortcuts,
                 };
                 let stop = AtomicBool::new(false);
                 let mut sink = |record| {

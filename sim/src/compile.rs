@@ -258,6 +258,9 @@ impl<'a> Compiler<'a> {
             Some(fill) => self.call(caller, fill)?,
             None => NONE,
         };
+        let asked_at = self.tables.sites[ask as usize].site;
+        let contents = self.tables.services[cache].cache.as_mut().expect("it has a cache");
+        contents.asked_at = contents.asked_at.min(asked_at);
         self.tables.lookups.push(LookupP { ask, origin, fill, cache: cache as u32, single_flight: lookup.single_flight });
         Ok(StepP::Lookup(self.tables.lookups.len() as u32 - 1))
     }
@@ -463,6 +466,7 @@ fn service(s: &Service, node: u32, replica_base: u32) -> ServiceP {
             keys: cache.keys.value,
             popularity: zipf(cache.keys.value, cache.zipf.value),
             ttl: cache.ttl.map_or(FAR_NS, |ttl| ns(ttl.value)),
+            asked_at: u32::MAX,
         }),
     }
 }

@@ -180,6 +180,8 @@ pub(crate) struct CacheP {
     pub(crate) popularity: Vec<u64>,
     /// `FAR_NS`: for ever.
     pub(crate) ttl: u64,
+    /// The first call site that asks it: names the draws that belong to it, for services may be renamed and added.
+    pub(crate) asked_at: u32,
 }
 
 #[derive(Debug)]

@@ -27,8 +27,9 @@ pub(crate) struct Contents {
 }
 
 impl Contents {
-    /// Warm: it holds the most popular keys, the most popular one used last. Where they grow old, each is of another age, drawn from `ages`.
-    pub(crate) fn warm(cache: &CacheP, ages: &mut KeyStream) -> Self {
+    /// Warm: it holds the most popular keys, the most popular one used last. Where they grow old, each is of another age, drawn.
+    pub(crate) fn warm(cache: &CacheP, seed: u64) -> Self {
+        let mut ages = KeyStream::new(seed, 1 << 63 | u64::from(cache.asked_at));
         let mut contents = Contents {
             capacity: cache.capacity,
             links: vec![Link { newer: OUT, older: NONE }; cache.keys as usize],
@@ -136,7 +137,7 @@ mod tests {
     use super::*;
 
     fn warm(capacity: u32, keys: u32, ttl: u64) -> Contents {
-        Contents::warm(&CacheP { capacity, keys, popularity: Vec::new(), ttl }, &mut KeyStream::new(1, 0))
+        Contents::warm(&CacheP { capacity, keys, popularity: Vec::new(), ttl, asked_at: 0 }, 1)
     }
 
     #[test]

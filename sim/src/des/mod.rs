@@ -32,7 +32,7 @@ mod topic;
 mod users;
 mod windows;
 
-use models::rng::{Chance, Key, KeyStream, Purpose, mix};
+use models::rng::{Chance, Key, Purpose, mix};
 
 use crate::program::Tables;
 use arrivals::{Stream, User};
@@ -126,11 +126,7 @@ impl State {
             turns: vec![0; p.edges.len()],
             clients: Vec::with_capacity(p.client_states as usize),
             topics: p.topics.iter().map(topic::TopicState::new).collect(),
-            contents: (p.services.iter().enumerate())
-                .map(|(s, service)| {
-                    service.cache.as_ref().map(|cache| Contents::warm(cache, &mut KeyStream::new(seed, u64::MAX - s as u64)))
-                })
-                .collect(),
+            contents: p.services.iter().map(|s| s.cache.as_ref().map(|cache| Contents::warm(cache, seed))).collect(),
             flights: Flights::default(),
             streams: Vec::new(),
             users: Vec::new(),
