@@ -615,15 +615,6 @@ fn endless_names_are_cut_and_counted() {
     assert_eq!(set.files[0].mended.values().sum::<u64>(), 1);
 }
 
-#[test]
-fn more_spans_than_the_limit_are_counted_not_held() {
-    let limits = Limits { spans: 10, ..Limits::default() };
-    let lines: Vec<String> = (1..=25).map(|trace| otlp(trace, "a", &[])).collect();
-    let options = ReadOptions { limits, ..ReadOptions::default() };
-    let set = read_with(options, "many", lines.join("\n").as_bytes()).expect("read");
-    assert_eq!((set.spans(), set.files[0].skipped, set.files[0].skipped_records.len()), (10, 15, 1));
-}
-
 /// Real files in small: enough of each format for mutations to meet every reader.
 fn specimens() -> Vec<Vec<u8>> {
     let files = [

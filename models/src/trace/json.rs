@@ -73,8 +73,8 @@ pub(crate) struct Splitter<R> {
 }
 
 impl<R: Read> Splitter<R> {
-    /// Reads from `input`; no value may be longer than `max_value` bytes.
-    pub(crate) fn new(input: R, max_value: usize) -> Self {
+    /// Reads from `input`, which begins on line `first_line`; no value may be longer than `max_value` bytes.
+    pub(crate) fn new(input: R, first_line: u64, max_value: usize) -> Self {
         Splitter {
             input,
             buffer: Vec::new(),
@@ -82,7 +82,7 @@ impl<R: Read> Splitter<R> {
             at: 0,
             keep: 0,
             offset: 0,
-            line: 1,
+            line: first_line,
             ended: false,
             values: 0,
             brackets_begin_lines: false,

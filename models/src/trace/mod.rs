@@ -4,10 +4,13 @@
 
 mod assemble;
 mod attributes;
+mod batches;
 mod detect;
 mod inbox;
 mod jaeger;
 mod json;
+mod json_lines;
+mod kept;
 mod loose;
 mod names;
 mod operation;
@@ -16,9 +19,11 @@ mod otlp_proto;
 mod read;
 mod records;
 mod source;
+mod wire;
 mod zipkin;
 
 pub use assemble::AssemblyNotes;
+pub use kept::Thinning;
 pub use read::{FileNotes, Format, Limits, ReadOptions, Reader, Skipped, TraceSet};
 
 use std::sync::Arc;

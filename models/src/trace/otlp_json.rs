@@ -264,6 +264,10 @@ fn span(raw: RawSpan<'_>, scope: &str, recorder: &Recorder, inbox: &mut Inbox<'_
     let start = raw.start.unsigned().ok_or_else(|| format!("start time {} is not a whole number", raw.start))?;
     let end = raw.end.unsigned().ok_or_else(|| format!("end time {} is not a whole number", raw.end))?;
     inbox.set_times(&mut span, start, end)?;
+    if !inbox.keeps(span.trace_id) {
+        inbox.pass_over(&span.service, span.parent_id.is_none());
+        return Ok(());
+    }
     for link in &raw.links {
         match (id128(&link.trace_id), id64(&link.span_id)) {
             (Some(trace), Some(id)) => span.links.push((trace, id)),

@@ -41,9 +41,9 @@ impl From<std::io::Error> for Halt {
     }
 }
 
-/// Reads a JSON input to its end; gives the input back for what it has to say.
-pub(crate) fn read_all<R: Read>(input: R, max_value: usize, inbox: &mut Inbox<'_>) -> Result<R, Stop> {
-    let mut walk = Walk { json: Splitter::new(input, max_value), inbox };
+/// Reads JSON that begins on line `first_line` to its end; gives the input back for what it has to say.
+pub(crate) fn read_all<R: Read>(input: R, first_line: u64, max_value: usize, inbox: &mut Inbox<'_>) -> Result<R, Stop> {
+    let mut walk = Walk { json: Splitter::new(input, first_line, max_value), inbox };
     walk.top_level()?;
     Ok(walk.json.into_input())
 }
@@ -62,7 +62,7 @@ impl<R: Read> Walk<'_, '_, R> {
             let result = match first {
                 None => return Ok(()),
                 // Left over from an array whose middle was broken.
-                Some(b',' | b']' | b'}') if self.inbox.skipped > 0 => {
+                Some(b',' | b']' | b'}') if self.inbox.notes.skipped > 0 => {
                     self.json.take();
                     continue;
                 }
@@ -231,7 +231,7 @@ impl<R: Read> Walk<'_, '_, R> {
             return Ok(());
         }
         if keys.has(Key::OtherSignal) {
-            self.inbox.other_signals += 1;
+            self.inbox.notes.other_signals += 1;
             return Ok(());
         }
         if keys.has(Key::ResourceSpans) {
