@@ -27,6 +27,9 @@ const OLD_SCOPE_SPANS: u64 = 1000;
 const SCOPE: u64 = 1;
 const SPANS: u64 = 2;
 
+#[cfg(test)]
+mod reference;
+
 /// A chunk ends behind the first frame after so many bytes.
 const CHUNK: usize = 1 << 20;
 
