@@ -351,7 +351,9 @@ impl fmt::Display for Finding {
                     )?;
                 }
                 if *share < 0.5 {
-                    f.write_str("; requests in progress could not be counted, so workers are assumed where nothing declares them")?;
+                    f.write_str(
+                        "; requests in progress could not be counted, so workers are assumed where nothing declares them",
+                    )?;
                 }
                 if *cut_traces > 0 {
                     write!(f, "; {cut_traces} traces were too long to keep, but for the spans that began first")?;

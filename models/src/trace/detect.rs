@@ -174,8 +174,11 @@ pub(crate) fn no_traces(shape: Shape, trouble: Option<&str>, inbox: &Inbox<'_>) 
         }
         _ => match inbox.notes.skipped_records.first() {
             Some(first) => {
-                let more =
-                    if inbox.notes.skipped > 1 { format!(" (and {} more such records)", inbox.notes.skipped - 1) } else { String::new() };
+                let more = if inbox.notes.skipped > 1 {
+                    format!(" (and {} more such records)", inbox.notes.skipped - 1)
+                } else {
+                    String::new()
+                };
                 (format!("{}: {}{more}", first.place, first.reason), "no record of this input could be read")
             }
             None => ("no record at all".to_owned(), EXPECTED_HELP),

@@ -21,7 +21,7 @@ const MOST_SERVICES: usize = 65_536;
 /// Most links of one span.
 const MOST_LINKS: usize = 1024;
 /// 2200-01-01 in nanoseconds since 1970: no span is younger.
-const LATEST_NS: u64 = 7_258_118_400_000_000_000;
+pub(crate) const LATEST_NS: u64 = 7_258_118_400_000_000_000;
 
 /// Ends the reading of an input: the error to hand back.
 #[derive(Debug)]

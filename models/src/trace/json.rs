@@ -12,6 +12,8 @@
 use std::io::{self, Read};
 use std::ops::Range;
 
+use super::otlp_fast::plain_length;
+
 /// Bytes asked from the input at once.
 const CHUNK: usize = 256 * 1024;
 /// Deepest nesting; what a `u128` of open brackets can hold.
@@ -88,6 +90,11 @@ impl<R: Read> Splitter<R> {
             brackets_begin_lines: false,
             max_value,
         }
+    }
+
+    /// The same for bytes that are all there.
+    pub(crate) fn over(bytes: Vec<u8>, input: R, first_line: u64, max_value: usize) -> Self {
+        Splitter { filled: bytes.len(), buffer: bytes, ended: true, ..Splitter::new(input, first_line, max_value) }
     }
 
     /// The input, for what it has to say at the end.
@@ -265,20 +272,22 @@ impl<R: Read> Splitter<R> {
     fn text(&mut self) -> io::Result<Result<(), Broken>> {
         loop {
             while self.at < self.filled {
-                match self.buffer[self.at] {
-                    b'"' => {
+                self.at += plain_length(&self.buffer[self.at..self.filled]);
+                match self.buffer.get(self.at).copied().filter(|_| self.at < self.filled) {
+                    None => break,
+                    Some(b'"') => {
                         self.at += 1;
                         return Ok(Ok(()));
                     }
                     // The byte after a backslash is never the closing quote.
-                    b'\\' => {
+                    Some(b'\\') => {
                         if self.at + 1 == self.filled && !self.fill()? {
                             return Ok(Err(Broken::EndsInside));
                         }
                         self.at += 2;
                     }
-                    b'\n' => return Ok(Err(Broken::OpenText)),
-                    _ => self.at += 1,
+                    Some(b'\n') => return Ok(Err(Broken::OpenText)),
+                    Some(_) => self.at += 1,
                 }
             }
             if self.filled - self.keep > self.max_value {

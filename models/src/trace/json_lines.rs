@@ -1,7 +1,7 @@
 //! Cuts JSON that has a value a line, or values that end on lines of their own, into chunks of whole values.
 //!
-//! You are here: `models::trace::json_lines`. `read` starts here for JSON; `records` reads each chunk, or, where there is no place to
-//! cut, the rest of the input as one stream.
+//! You are here: `models::trace::json_lines`. `read` starts here for JSON; `otlp_fast` or `records` reads each value, or, where there
+//! is no place to cut, `records` the rest of the input as one stream.
 //! Always true: a cut is where `json` too sees the end of a value, whatever stands before: a line that ends with a closing bracket,
 //! before a line that begins with an opening one. No nested value can stand so, for it would need a comma.
 
@@ -11,8 +11,8 @@ use memchr::memchr_iter;
 
 use super::batches::{self, Chunk};
 use super::inbox::{Inbox, Stop};
-use super::records;
 use super::source::Source;
+use super::{otlp_fast, records};
 
 /// A chunk ends at the first place after so many bytes.
 const CHUNK: usize = 1 << 20;
@@ -44,7 +44,18 @@ impl Chunk for Lines {
     }
 
     fn read(&self, inbox: &mut Inbox<'_>) -> Result<(), Stop> {
-        records::read_all(&self.bytes[..], self.first_line, self.max_value, inbox).map(|_| ())
+        let (mut begin, mut line) = (0, self.first_line);
+        while begin < self.bytes.len() {
+            let end = place_to_cut(&self.bytes, begin).unwrap_or(self.bytes.len());
+            let piece = &self.bytes[begin..end];
+            match otlp_fast::document(piece, inbox) {
+                Some(read) => read?,
+                None => records::read_piece(piece, line, self.max_value, inbox)?,
+            }
+            line += memchr_iter(b'\n', piece).count() as u64;
+            begin = end;
+        }
+        Ok(())
     }
 }
 
@@ -83,6 +94,10 @@ impl Cutter<'_> {
                 let first_line = self.line;
                 self.line += memchr_iter(b'\n', &bytes).count() as u64;
                 return Some(Lines { bytes, first_line, max_value: self.max_value });
+            }
+            if self.ended && self.line > 1 {
+                let bytes = std::mem::take(&mut self.pending);
+                return (!bytes.is_empty()).then_some(Lines { bytes, first_line: self.line, max_value: self.max_value });
             }
             if self.ended || self.pending.len() >= LONGEST {
                 return None;

@@ -14,6 +14,7 @@ mod kept;
 mod loose;
 mod names;
 mod operation;
+mod otlp_fast;
 mod otlp_json;
 mod otlp_proto;
 mod read;

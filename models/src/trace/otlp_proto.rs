@@ -98,8 +98,7 @@ struct Stream<'l, R> {
 impl<'l, R: Read> Stream<'l, R> {
     /// The next chunk; `None` at the end.
     fn next(&mut self) -> Option<Frames<'l>> {
-        let mut chunk =
-            Frames { bytes: Vec::new(), frames: Vec::new(), framing: self.framing, limits: self.limits, end: None };
+        let mut chunk = Frames { bytes: Vec::new(), frames: Vec::new(), framing: self.framing, limits: self.limits, end: None };
         while !self.ended && chunk.bytes.len() < CHUNK {
             let start = self.position;
             let added = if self.framing == Framing::Bare { self.add_field(&mut chunk) } else { self.add_frame(&mut chunk) };

@@ -48,6 +48,12 @@ pub(crate) fn read_all<R: Read>(input: R, first_line: u64, max_value: usize, inb
     Ok(walk.json.into_input())
 }
 
+/// Reads JSON that is all there.
+pub(crate) fn read_piece(piece: &[u8], first_line: u64, max_value: usize, inbox: &mut Inbox<'_>) -> Result<(), Stop> {
+    let json = Splitter::over(piece.to_vec(), std::io::empty(), first_line, max_value);
+    Walk { json, inbox }.top_level()
+}
+
 struct Walk<'w, 'r, R> {
     json: Splitter<R>,
     inbox: &'w mut Inbox<'r>,

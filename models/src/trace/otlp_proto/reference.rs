@@ -3,8 +3,8 @@
 use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, InstrumentationScope, KeyValue, any_value};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1 as otlp;
-use prost::Message;
 use proptest::prelude::*;
+use prost::Message;
 
 use super::super::attributes::{Facts, Recorder, RecorderFacts, StatusCode, Value, kind_number};
 use super::super::inbox::Inbox;
@@ -108,19 +108,57 @@ fn value(attribute: &KeyValue) -> Value<'_> {
     }
 }
 
-
 const KEYS: &[&str] = &[
-    "service.name", "service.instance.id", "host.name", "process.pid", "http.request.method", "http.route", "url.full", "http.target",
-    "http.response.status_code", "rpc.service", "rpc.method", "rpc.grpc.status_code", "db.system", "db.operation", "db.name",
-    "messaging.system", "messaging.destination.name", "peer.service", "server.address", "server.port", "http.request.resend_count",
-    "error.type", "error", "exception.type", "exception.message", "otel.status_code", "sampler.type", "sampler.param", "w3c.tracestate",
-    "component", "something.else", "",
+    "service.name",
+    "service.instance.id",
+    "host.name",
+    "process.pid",
+    "http.request.method",
+    "http.route",
+    "url.full",
+    "http.target",
+    "http.response.status_code",
+    "rpc.service",
+    "rpc.method",
+    "rpc.grpc.status_code",
+    "db.system",
+    "db.operation",
+    "db.name",
+    "messaging.system",
+    "messaging.destination.name",
+    "peer.service",
+    "server.address",
+    "server.port",
+    "http.request.resend_count",
+    "error.type",
+    "error",
+    "exception.type",
+    "exception.message",
+    "otel.status_code",
+    "sampler.type",
+    "sampler.param",
+    "w3c.tracestate",
+    "component",
+    "something.else",
+    "",
 ];
 
 fn attribute() -> impl Strategy<Value = KeyValue> {
     let text = prop_oneof![
-        prop::sample::select(vec!["GET", "/cart/17", "http://cart:8080/items?x=1", "cart", "10.0.0.1", "redis", "14", "UNAVAILABLE", "true", "0.25", ""])
-            .prop_map(str::to_owned),
+        prop::sample::select(vec![
+            "GET",
+            "/cart/17",
+            "http://cart:8080/items?x=1",
+            "cart",
+            "10.0.0.1",
+            "redis",
+            "14",
+            "UNAVAILABLE",
+            "true",
+            "0.25",
+            ""
+        ])
+        .prop_map(str::to_owned),
         ".{0,12}",
     ];
     let value = prop_oneof![
