@@ -39,6 +39,8 @@ pub struct Traffic {
     export: Vec<u8>,
     at: usize,
     resources: [Vec<u8>; 5],
+    /// Attributes as they are written, each list once.
+    written: Vec<(&'static [(&'static str, &'static str)], Vec<u8>)>,
 }
 
 struct Record {
@@ -57,7 +59,6 @@ struct Record {
 impl Traffic {
     /// At least `spans` spans: whole requests.
     pub fn new(spans: u64, encoding: Encoding) -> Self {
-        let resources = Default::default();
         Traffic {
             encoding,
             left: spans,
@@ -66,14 +67,9 @@ impl Traffic {
             state: 7,
             export: Vec::new(),
             at: 0,
-            resources,
+            resources: Default::default(),
+            written: Vec::new(),
         }
-    }
-
-    /// Spans in so many requests.
-    #[allow(dead_code, reason = "not every user of this file asks")]
-    pub fn spans_of(requests: u64) -> u64 {
-        requests / 4 * (3 * 11 + 8) + requests % 4 * 11
     }
 
     /// A number below `below`.
@@ -248,9 +244,20 @@ impl Traffic {
     }
 
     fn record(&mut self, record: &Record) {
+        let known = self.written.iter().position(|(attributes, _)| std::ptr::eq(*attributes, record.attributes));
+        let known = known.unwrap_or_else(|| {
+            let mut written = Vec::new();
+            match self.encoding {
+                Encoding::Json => json_attributes(record.attributes, &mut written),
+                Encoding::Protobuf => protobuf_attributes(9, record.attributes, &mut written),
+            }
+            self.written.push((record.attributes, written));
+            self.written.len() - 1
+        });
+        let attributes = &self.written[known].1;
         match self.encoding {
-            Encoding::Json => json(record, &mut self.resources[record.service]),
-            Encoding::Protobuf => protobuf(record, &mut self.resources[record.service]),
+            Encoding::Json => json(record, attributes, &mut self.resources[record.service]),
+            Encoding::Protobuf => protobuf(record, attributes, &mut self.resources[record.service]),
         }
     }
 
@@ -343,7 +350,7 @@ fn json_attributes(attributes: &[(&str, &str)], out: &mut Vec<u8>) {
 }
 
 /// A span and a comma.
-fn json(record: &Record, out: &mut Vec<u8>) {
+fn json(record: &Record, attributes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"traceId\":\"");
     hex(HIGH, out);
     hex(low(record.trace), out);
@@ -362,7 +369,7 @@ fn json(record: &Record, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\",\"endTimeUnixNano\":\"");
     decimal(record.end, out);
     out.extend_from_slice(b"\",\"attributes\":[");
-    json_attributes(record.attributes, out);
+    out.extend_from_slice(attributes);
     out.extend_from_slice(if record.failed {
         b"],\"status\":{\"code\":2}},".as_slice()
     } else {
@@ -396,7 +403,7 @@ fn protobuf_attributes(field: u64, attributes: &[(&str, &str)], out: &mut Vec<u8
 }
 
 /// A span as field 2 of its scope.
-fn protobuf(record: &Record, out: &mut Vec<u8>) {
+fn protobuf(record: &Record, attributes: &[u8], out: &mut Vec<u8>) {
     let mut span = Vec::with_capacity(512);
     let mut trace = [0; 16];
     trace[..8].copy_from_slice(&HIGH.to_be_bytes());
@@ -412,7 +419,7 @@ fn protobuf(record: &Record, out: &mut Vec<u8>) {
         span.push(field << 3 | 1);
         span.extend_from_slice(&time.to_le_bytes());
     }
-    protobuf_attributes(9, record.attributes, &mut span);
+    span.extend_from_slice(attributes);
     delimited(15, if record.failed { b"\x18\x02" } else { b"" }, &mut span);
     delimited(2, &span, out);
 }

@@ -92,9 +92,9 @@ impl<R: Read> Splitter<R> {
         }
     }
 
-    /// The same for bytes that are all there.
-    pub(crate) fn over(bytes: Vec<u8>, input: R, first_line: u64, max_value: usize) -> Self {
-        Splitter { filled: bytes.len(), buffer: bytes, ended: true, ..Splitter::new(input, first_line, max_value) }
+    /// The same for bytes that are all there, and that `values` whole ones stand before.
+    pub(crate) fn over(bytes: Vec<u8>, input: R, first_line: u64, values: u64, max_value: usize) -> Self {
+        Splitter { filled: bytes.len(), buffer: bytes, ended: true, values, ..Splitter::new(input, first_line, max_value) }
     }
 
     /// The input, for what it has to say at the end.
@@ -120,6 +120,21 @@ impl<R: Read> Splitter<R> {
     /// From here on bytes are kept, until the next call of this.
     pub(crate) fn keep_from_here(&mut self) {
         self.keep = self.at;
+    }
+
+    /// Goes back to a position that is still kept, and its line.
+    pub(crate) fn rewind(&mut self, position: u64, line: u64) {
+        self.at = (position - self.offset) as usize;
+        self.line = line;
+    }
+
+    /// Takes one whole value that may be no longer than `limit` bytes, whatever else may be.
+    pub(crate) fn value_within(&mut self, limit: usize) -> io::Result<Result<Range<u64>, Broken>> {
+        let max_value = self.max_value;
+        self.max_value = limit.min(max_value);
+        let value = self.value();
+        self.max_value = max_value;
+        value
     }
 
     /// Tells the splitter that a top-level value has ended here.

@@ -21,7 +21,7 @@ const LONGEST: usize = 8 << 20;
 
 /// Reads a JSON input to its end; gives the input back for what it has to say.
 pub(crate) fn read_all<'s>(source: Source<'s>, max_value: usize, inbox: &mut Inbox<'_>) -> Result<Source<'s>, Stop> {
-    let mut cutter = Cutter { source, pending: Vec::new(), line: 1, max_value, ended: false };
+    let mut cutter = Cutter { source, pending: Vec::new(), line: 1, one_a_line: false, max_value, ended: false };
     cutter.fill(CHUNK);
     if !cutter.ended {
         batches::read_all(|| cutter.next(), inbox)?;
@@ -35,6 +35,8 @@ pub(crate) fn read_all<'s>(source: Source<'s>, max_value: usize, inbox: &mut Inb
 struct Lines {
     bytes: Vec<u8>,
     first_line: u64,
+    /// Values on lines of their own that are known to stand before it.
+    values: u64,
     max_value: usize,
 }
 
@@ -44,15 +46,18 @@ impl Chunk for Lines {
     }
 
     fn read(&self, inbox: &mut Inbox<'_>) -> Result<(), Stop> {
-        let (mut begin, mut line) = (0, self.first_line);
+        let (mut begin, mut line, mut values) = (0, self.first_line, self.values);
         while begin < self.bytes.len() {
             let end = place_to_cut(&self.bytes, begin).unwrap_or(self.bytes.len());
             let piece = &self.bytes[begin..end];
             match otlp_fast::document(piece, inbox) {
                 Some(read) => read?,
-                None => records::read_piece(piece, line, self.max_value, inbox)?,
+                // Where a broken value ends, the ones after it tell.
+                None => return records::read_piece(&self.bytes[begin..], line, values, self.max_value, inbox),
             }
-            line += memchr_iter(b'\n', piece).count() as u64;
+            let lines = memchr_iter(b'\n', piece).count() as u64;
+            line += lines;
+            values += u64::from(lines == 1);
             begin = end;
         }
         Ok(())
@@ -65,6 +70,8 @@ struct Cutter<'s> {
     pending: Vec<u8>,
     /// The line that `pending` begins with.
     line: u64,
+    /// Whether values, as far as the first chunk shows, are on lines of their own.
+    one_a_line: bool,
     max_value: usize,
     /// Nothing is left to be read.
     ended: bool,
@@ -81,6 +88,12 @@ impl Cutter<'_> {
         }
     }
 
+    fn chunk(&mut self, bytes: Vec<u8>) -> Lines {
+        let first_line = self.line;
+        self.line += memchr_iter(b'\n', &bytes).count() as u64;
+        Lines { bytes, first_line, values: if self.one_a_line { 2 } else { 0 }, max_value: self.max_value }
+    }
+
     /// The next chunk; `None` where the input ends or has no place to cut for long.
     fn next(&mut self) -> Option<Lines> {
         let mut searched = CHUNK;
@@ -91,13 +104,13 @@ impl Cutter<'_> {
                 let rest = self.pending[end..].to_vec();
                 let mut bytes = std::mem::replace(&mut self.pending, rest);
                 bytes.truncate(end);
-                let first_line = self.line;
-                self.line += memchr_iter(b'\n', &bytes).count() as u64;
-                return Some(Lines { bytes, first_line, max_value: self.max_value });
+                let chunk = self.chunk(bytes);
+                self.one_a_line |= chunk.first_line == 1 && one_a_line(&chunk.bytes);
+                return Some(chunk);
             }
             if self.ended && self.line > 1 {
                 let bytes = std::mem::take(&mut self.pending);
-                return (!bytes.is_empty()).then_some(Lines { bytes, first_line: self.line, max_value: self.max_value });
+                return (!bytes.is_empty()).then(|| self.chunk(bytes));
             }
             if self.ended || self.pending.len() >= LONGEST {
                 return None;
@@ -107,6 +120,14 @@ impl Cutter<'_> {
             until = self.pending.len() + CHUNK;
         }
     }
+}
+
+/// Whether no line of whole values begins a nested one.
+fn one_a_line(bytes: &[u8]) -> bool {
+    memchr_iter(b'\n', bytes).all(|at| {
+        let before = bytes[..at].iter().rev().find(|byte| !byte.is_ascii_whitespace());
+        !matches!(bytes.get(at + 1), Some(b'{' | b'[')) || matches!(before, None | Some(b'}' | b']'))
+    })
 }
 
 /// The first beginning of a line, behind the byte at `from`, where a new value begins.

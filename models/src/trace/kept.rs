@@ -61,6 +61,8 @@ impl Thinning {
 pub(crate) struct Kept {
     /// The limit, in units.
     most: u64,
+    /// The limit of a part.
+    most_of_part: u64,
     /// The limit for one trace.
     most_of_trace: u64,
     /// Traces of this rank and below are kept.
@@ -86,6 +88,7 @@ impl Kept {
         let most = limits.kept_spans.max(1) as u64;
         Kept {
             most,
+            most_of_part: most.min((most / 4).max(LEAST_OF_PART)),
             most_of_trace: (limits.trace_spans.max(1) as u64).min(most),
             last: u64::MAX,
             shards: (0..SHARDS).map(|_| Vec::new()).collect(),
@@ -100,8 +103,9 @@ impl Kept {
     /// alone makes a quarter of the limit is thinned by itself.
     pub(crate) fn part(&self) -> Self {
         Kept {
-            most: self.most.min((self.most / 4).max(LEAST_OF_PART)),
-            most_of_trace: self.most_of_trace,
+            most: self.most_of_part,
+            most_of_part: self.most_of_part,
+            most_of_trace: self.most_of_trace.min(self.most_of_part),
             last: self.last,
             shards: (0..SHARDS).map(|_| Vec::new()).collect(),
             units: 0,
@@ -180,7 +184,7 @@ impl Kept {
     }
 
     fn trim_if_full(&mut self) -> bool {
-        let full = self.units > self.most + self.most / 4;
+        let full = self.units > self.most.saturating_add(self.most / 4);
         if full {
             self.trim();
         }
