@@ -4,21 +4,27 @@
 
 mod assemble;
 mod attributes;
+mod batches;
 mod detect;
 mod inbox;
 mod jaeger;
 mod json;
+mod json_lines;
+mod kept;
 mod loose;
 mod names;
 mod operation;
+mod otlp_fast;
 mod otlp_json;
 mod otlp_proto;
 mod read;
 mod records;
 mod source;
+mod wire;
 mod zipkin;
 
 pub use assemble::AssemblyNotes;
+pub use kept::Thinning;
 pub use read::{FileNotes, Format, Limits, ReadOptions, Reader, Skipped, TraceSet};
 
 use std::sync::Arc;
