@@ -52,7 +52,8 @@ pub enum Command {
     Rank(Rank),
     /// One run of one scenario (or of none), with its numbers.
     #[command(after_help = "Examples:\n  foreshock simulate model.yaml --seed 1 --horizon 10min --warmup 30s\n  \
-        foreshock simulate model.yaml scenario.yaml --seed 1 --horizon 120s --json")]
+        foreshock simulate model.yaml scenario.yaml --seed 1 --horizon 120s --json\n  \
+        foreshock simulate model.yaml --otlp spans.jsonl    its spans, for Jaeger, Tempo, or `foreshock learn`")]
     Simulate(Simulate),
     /// Repeats the run that a token names and compares its digest.
     #[command(after_help = "Example:\n  foreshock replay TOKEN --in out\n\n\
@@ -244,6 +245,12 @@ pub struct Simulate {
     /// Add the course over time, in buckets of 250 ms, to the JSON.
     #[arg(long, requires = "json")]
     pub series: bool,
+    /// Write what tracing would have recorded: OTLP JSON, one export request a line.
+    #[arg(long, value_name = "SPANS.jsonl")]
+    pub otlp: Option<PathBuf>,
+    /// Share of the traces that are written.
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = share, requires = "otlp")]
+    pub otlp_share: f64,
     /// Print the numbers as JSON.
     #[arg(long)]
     pub json: bool,

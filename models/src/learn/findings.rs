@@ -187,6 +187,57 @@ pub enum Finding {
         /// The files.
         files: Vec<String>,
     },
+    /// Users come at a rate that changes over time.
+    Unsteady {
+        /// The entry.
+        entry: String,
+        /// Stretches of steady traffic.
+        steps: u64,
+        /// Lowest and highest rate among them, requests per second.
+        low: f64,
+        /// The highest.
+        high: f64,
+        /// The model follows it.
+        followed: bool,
+    },
+    /// Users come in bursts.
+    Bursty {
+        /// The entry.
+        entry: String,
+        /// Variance over mean of their number in a window; 1 if they knew nothing of each other.
+        dispersion: f64,
+    },
+    /// A full service was seen to refuse requests.
+    Refusals {
+        /// The service.
+        service: String,
+        /// Refused requests.
+        refused: u64,
+        /// Of so many.
+        of: u64,
+        /// A replica holds so many when it refuses.
+        holds: u32,
+        /// Traces that show it.
+        trace: u128,
+    },
+    /// A client sends further attempts before the first has ended.
+    Hedged {
+        /// The edge.
+        edge: EdgeName,
+        /// Calls with more than one attempt.
+        hedged: u64,
+        /// Of so many.
+        calls: u64,
+        /// After this long.
+        after: Nanos,
+    },
+    /// A client stopped sending for a while after failures.
+    BreakerSeen {
+        /// The edge.
+        edge: EdgeName,
+        /// How long it stays open.
+        open: Nanos,
+    },
     /// Too few requests for a rate.
     RateAssumed {
         /// The entry.
@@ -334,6 +385,28 @@ impl fmt::Display for Finding {
                  learn from one of them",
                 list(files)
             ),
+            Finding::Unsteady { entry, steps, low, high, followed } => write!(
+                f,
+                "the rate of {entry} is not steady: {low:.1}/s to {high:.1}/s in {steps} stretches; the model {}",
+                if *followed { "follows it" } else { "has one rate (--curve follows the traffic)" }
+            ),
+            Finding::Bursty { entry, dispersion } => write!(
+                f,
+                "{entry} come in bursts: the variance of their number is {dispersion:.1} times what independent users would show, and the \
+                 model's users are independent"
+            ),
+            Finding::Refusals { service, refused, of, holds, trace } => write!(
+                f,
+                "{service} refused {refused} of {of} requests at once, whenever a replica held {holds} others: that is its workers and its \
+                 queue{}",
+                example(Some(*trace))
+            ),
+            Finding::Hedged { edge, hedged, calls, after } => {
+                write!(f, "{edge} is hedged: {hedged} of {calls} calls were sent again after {after}, before the first had ended")
+            }
+            Finding::BreakerSeen { edge, open } => {
+                write!(f, "{edge} has a circuit breaker: after failures nothing was sent for about {open}")
+            }
             Finding::RateAssumed { entry, requests, seconds } => {
                 write!(f, "{requests} requests in {seconds:.1} s tell no rate: that of {entry} is a guess")
             }

@@ -6,23 +6,28 @@
 //! comes from.
 //! Not here: laying known values over the model (`format::overlay`).
 
+mod breakers;
 mod build;
 mod edges;
 mod endless;
 mod extract;
 mod findings;
+mod hedges;
 mod load;
 pub(crate) mod log;
 mod lookup;
 pub(crate) mod numbers;
 mod paths;
 mod recordings;
+mod rejections;
 mod resolve;
+mod retries;
 mod steps;
 mod surprises;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod traffic;
 mod workload;
 
 use std::collections::BTreeMap;
@@ -48,6 +53,8 @@ pub struct LearnOptions {
     pub known_caches: BTreeMap<String, Option<u32>>,
     /// Clients' per-try timeouts, where configuration says so.
     pub known_timeouts: BTreeMap<EdgeName, Nanos>,
+    /// Whether the model's rates follow the traffic's own steps over time; else they are steady.
+    pub curve: bool,
 }
 
 /// What traces taught.
@@ -97,7 +104,10 @@ pub fn learn(traces: &TraceSet, options: &LearnOptions) -> Result<Lesson, InputE
     for (i, request) in log.requests.iter().enumerate().filter(|(_, r)| r.origin != log::Origin::Fragment) {
         by_op.entry(request.op).or_default().push(i as u32);
     }
-    let shapes = by_op.into_iter().map(|(op, requests)| (op, paths::shapes(&log, &requests, &unawaited, &lookups))).collect();
+    let shapes = by_op
+        .into_iter()
+        .map(|(op, requests)| (op, paths::shapes(&log, &requests, &unawaited, &lookups, &load.rejected)))
+        .collect();
     let mut inferred = Inferred { log, unawaited, lookups, load, edges, failures, shapes, covered, entries, entry_names };
     let mut findings: Vec<Finding> = recordings.finding(&traces.files).into_iter().collect();
     let mut model = build::build(&mut inferred, options, &mut findings);

@@ -2,7 +2,8 @@
 //!
 //! You are here: `models::learn::paths`. A request's calls become items in order: one call (repeated calls collapse), calls side by
 //! side, or a cache-aside lookup. Equal lists of items are one shape; rare shapes join the most similar frequent one.
-//! Always true: weights add up to the requests seen. Requests cut short by a failed call count for the shapes they began.
+//! Always true: weights add up to the requests seen. Failed requests count for the shapes they began, for a failure cuts them short;
+//! times and counts come from the others.
 //! Not here: how shapes become steps (`steps`), what a lookup is (`lookup`).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -77,7 +78,8 @@ pub(crate) fn unawaited(log: &Log) -> Unawaited {
             // A lone client span at a trace's root is as long as its request: it cannot outlive it.
             let (n, outlived) = seen.entry((request.op, call.target)).or_default();
             *n += 1;
-            *outlived += u64::from(call.end > late || call.start >= request.end);
+            // (A call without length at the very end of its request did not outlive it.)
+            *outlived += u64::from(call.end > late || call.start >= request.end && call.end > request.end);
         }
     }
     seen.into_iter().filter(|(_, (n, outlived))| 2 * outlived > *n).map(|(key, _)| key).collect()
@@ -150,7 +152,9 @@ fn fan(calls: &[Call]) -> (Item, Vec<u32>) {
 }
 
 /// The shapes of the requests of one operation.
-pub(crate) fn shapes(log: &Log, requests: &[u32], unawaited: &Unawaited, lookups: &Lookups) -> Shapes {
+///
+/// `rejected[request]`: turned away at the door.
+pub(crate) fn shapes(log: &Log, requests: &[u32], unawaited: &Unawaited, lookups: &Lookups, rejected: &[bool]) -> Shapes {
     let mut whole: IndexMap<Vec<Item>, Shape> = IndexMap::new();
     let mut cut: BTreeMap<Vec<Item>, u64> = BTreeMap::new();
     for &r in requests {
@@ -159,8 +163,11 @@ pub(crate) fn shapes(log: &Log, requests: &[u32], unawaited: &Unawaited, lookups
         let last_gap = measure_gaps(request, &mut seen);
         fold(&mut seen);
         let key: Vec<Item> = seen.iter().map(|s| s.item.clone()).collect();
-        if request.failed && log.calls_of(request).iter().any(|c| c.failed) {
-            *cut.entry(key).or_default() += 1;
+        if request.failed {
+            // Whether by a call's failure or by its own, it may have ended before its path did; and refused requests have none.
+            if !rejected[r as usize] {
+                *cut.entry(key).or_default() += 1;
+            }
             continue;
         }
         let shape = whole.entry(key).or_default();

@@ -71,7 +71,16 @@ fn edges(inferred: &Inferred, model: &Model, findings: &mut Vec<Finding>) {
             let timeout = timeout.map(|t| t.value);
             findings.push(Finding::GaveUp { edge: name.clone(), timeouts: edge.timeouts, attempts: edge.attempts, timeout });
         }
-        let instrumented = matches!(to, Node::Service(s) if log.instrumented(s));
+        let policy = model.edges.get(&name);
+        if let Some(hedge) = policy.and_then(|e| e.hedge.as_ref()) {
+            let (hedged, after) = (edge.hedged_after.len() as u64, hedge.after.value);
+            findings.push(Finding::Hedged { edge: name.clone(), hedged, calls: edge.calls, after });
+        }
+        let breaker = policy.and_then(|e| e.breaker.as_ref());
+        if let Some(breaker) = breaker {
+            findings.push(Finding::BreakerSeen { edge: name.clone(), open: breaker.open.value });
+        }
+        let instrumented = matches!(to, Node::Service(s) if log.instrumented(s)) && breaker.is_none();
         if instrumented && edge.lost * 100 > edge.attempts {
             findings.push(Finding::LostOnTheWay {
                 edge: name.clone(),
@@ -202,11 +211,25 @@ fn caveats(inferred: &Inferred, model: &Model, findings: &mut Vec<Finding>) {
             let shares = seen.ops.iter().map(|&(op, share)| (log.op_name(op).to_owned(), share)).collect();
             findings.push(Finding::EntryMix { entry: name.clone(), shares });
         }
+        if !seen.traffic.is_steady() {
+            let rates = || seen.traffic.steps.iter().map(|step| step.1);
+            findings.push(Finding::Unsteady {
+                entry: name.clone(),
+                steps: seen.traffic.steps.len() as u64,
+                low: rates().fold(f64::MAX, f64::min),
+                high: rates().fold(0.0, f64::max),
+                followed: model.workload.get(name).is_some_and(|entry| entry.curve.is_some()),
+            });
+        }
+        if seen.traffic.is_bursty() {
+            findings.push(Finding::Bursty { entry: name.clone(), dispersion: seen.traffic.dispersion });
+        }
         if seen.rate.source == Source::Assumed {
             let requests = (seen.rate.value * inferred.covered.seconds.max(1.0)).round() as u64;
             findings.push(Finding::RateAssumed { entry: name.clone(), requests, seconds: inferred.covered.seconds });
         }
     }
+    refusals(inferred, findings);
     for (name, service) in &model.services {
         if service.workers.source == Source::Inferred
             && let (Limit::Of(workers), Some([Limit::Of(low), Limit::Of(high)])) = (service.workers.value, service.workers.range)
@@ -227,6 +250,26 @@ fn caveats(inferred: &Inferred, model: &Model, findings: &mut Vec<Finding>) {
     let (lowest, highest) = shares.fold((1.0_f64, 0.0_f64), |(low, high), s| (low.min(s), high.max(s)));
     if lowest < highest {
         findings.push(Finding::UnevenSampling { lowest, highest });
+    }
+}
+
+/// Services that were full.
+fn refusals(inferred: &Inferred, findings: &mut Vec<Finding>) {
+    let log = &inferred.log;
+    let mut by_service: BTreeMap<u32, (u64, u64, u128)> = BTreeMap::new();
+    for (request, &rejected) in log.requests.iter().zip(&inferred.load.rejected) {
+        let (refused, all, trace) = by_service.entry(log.service_of(request.op)).or_default();
+        *all += 1;
+        if rejected {
+            if *refused == 0 {
+                *trace = log.trace_id(request);
+            }
+            *refused += 1;
+        }
+    }
+    for (service, (refused, of, trace)) in by_service.into_iter().filter(|(_, (refused, _, _))| *refused > 0) {
+        let holds = inferred.load.services.get(&service).map_or(0, |load| load.holds);
+        findings.push(Finding::Refusals { service: log.service_name(service).to_owned(), refused, of, holds, trace });
     }
 }
 
