@@ -27,6 +27,7 @@ mod random_models;
 mod random_text;
 mod readers;
 mod reports;
+mod roundtrip;
 mod scenarios;
 mod shop;
 mod story;

@@ -43,19 +43,23 @@ pub(super) fn find(log: &Log, requests: &[u32], level: &dyn Fn(u32) -> u32, reje
     }
     let mut levels: Vec<u64> = quick.iter().map(|&r| u64::from(level(r))).collect();
     levels.sort_unstable();
-    let holds = quantile(&levels, 0.5) as u32;
+    // Errors that come quickly whatever the load lie below; most refusals lie at the bound itself.
+    let holds = quantile(&levels, 0.9) as u32;
     // Clocks and exporters blur who was there by a few.
     let slack = holds / 50 + 1;
-    let near = quick.iter().filter(|&&r| level(r) + slack >= holds).count();
-    let beyond = |&&r: &&u32| !log.requests[r as usize].failed && level(r) >= holds + slack;
-    let served_beyond = requests.iter().filter(beyond).count();
-    let served_there = requests.iter().filter(|&&r| !log.requests[r as usize].failed && level(r) == holds).count();
-    if holds < 2 || near * 10 < quick.len() * 8 || served_beyond * 50 > quick.len() || served_there * 5 > quick.len() {
+    let is_near = |r: u32| level(r) + slack >= holds;
+    let near = quick.iter().filter(|&&r| is_near(r)).count();
+    let served = |from: u32| requests.iter().filter(|&&r| !log.requests[r as usize].failed && level(r) >= from).count();
+    let refuses = near >= ENOUGH && holds >= 2 && served(holds + slack) * 50 <= near && served(holds) * 5 <= near;
+    // Where there is room, quick errors must be far rarer than at the bound.
+    let below = requests.iter().filter(|&&r| !is_near(r)).count();
+    if !refuses || (quick.len() - near) * 4 > below {
         return None;
     }
     for r in quick {
-        rejected[r as usize] = level(r) + slack >= holds;
+        rejected[r as usize] = is_near(r);
     }
+    levels.retain(|&level| level as u32 + slack >= holds);
     let range = [quantile(&levels, 0.05) as u32, quantile(&levels, 0.95) as u32];
     Some(Full { holds, range: [range[0].min(holds), range[1].max(holds)] })
 }
