@@ -35,7 +35,8 @@ pub enum Command {
     Run(Run),
     /// Traces to a model: services, call paths, service times, retries, each number with where it came from.
     #[command(
-        after_help = "Examples:\n  foreshock learn traces/ -o model.yaml\n  foreshock learn spans.json.gz --json -o model.yaml"
+        after_help = "Examples:\n  foreshock learn traces/ -o model.yaml\n  foreshock learn spans.json.gz --json -o model.yaml\n  \
+        foreshock learn traces/ --backcast -o model.yaml    and how well it foretells its own traffic"
     )]
     Learn(Learn),
     /// Shows a model, or what traces say: services, calls, hot spots, surprises, assumptions.
@@ -88,6 +89,14 @@ pub struct Reading {
     /// Stop at the first bad record instead of skipping and listing it.
     #[arg(long)]
     pub strict: bool,
+    /// Users come at the rates that the traffic shows over time, where these change beyond chance, instead of at one rate. Time 0 is the
+    /// recording's start.
+    #[arg(long)]
+    pub curve: bool,
+    /// Learn from the first two thirds of the traffic too, foretell the last third with that, and keep in the model how well it went, at
+    /// every boundary.
+    #[arg(long)]
+    pub backcast: bool,
 }
 
 /// How much is simulated.

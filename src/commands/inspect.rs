@@ -12,7 +12,7 @@ use scenarios::analyse::{Analysis, Boundary, NodeEvidence, analyse};
 use serde_json::{Map, Value, json};
 
 use crate::args::Inspect;
-use crate::commands::learn;
+use crate::commands::{backcast, learn};
 use crate::exit::Failure;
 use crate::inputs;
 use crate::show::{self, Table, plain};
@@ -25,9 +25,9 @@ pub fn act(args: &Inspect) -> Result<(), Failure> {
     let model = match args.inputs.as_slice() {
         [path] if inputs::looks_like_a_model(path) => inputs::model(path)?,
         paths => {
-            let input = inputs::traces(paths, args.reading.strict)?;
+            let mut input = inputs::traces(paths, args.reading.strict)?;
             learn::say_what_was_read(&input);
-            learn::lesson(&input, &args.reading)?.model
+            learn::lesson(&mut input, &args.reading)?.model
         }
     };
     let analysis = analyse(&model);
@@ -52,6 +52,9 @@ fn as_text(model: &Model, analysis: &Analysis) -> String {
     if !notes.is_empty() {
         text += "\nWorth knowing\n";
         notes.iter().for_each(|note| text += &format!("  - {}\n", plain(note)));
+    }
+    if let Some(backcast) = model.learned.as_ref().and_then(|learned| learned.backcast.as_ref()) {
+        let _ = write!(text, "\n{}", backcast::as_text(backcast));
     }
     let assumed = assumptions(model);
     if !assumed.is_empty() {
@@ -190,6 +193,7 @@ fn as_json(model: &Model, analysis: &Analysis) -> Value {
         "entries": model.workload.iter().map(|(name, e)| (name.clone(), entry_json(e))).collect::<Map<_, _>>(),
         "nodes": analysis.nodes.iter().map(|node| (node.name.clone(), node_json(node, model))).collect::<Map<_, _>>(),
         "boundaries": analysis.boundaries.iter().map(|b| (b.edge.to_string(), boundary_json(b, model))).collect::<Map<_, _>>(),
+        "backcast": learned.and_then(|l| l.backcast.as_ref()).map(backcast::as_json),
         "notes": learned.map(|l| l.notes.clone()).unwrap_or_default(),
         "assumptions": assumptions(model).iter().map(|a| json!({ "what": a.what, "matters": a.matters, "places": a.places })).collect::<Vec<_>>(),
     })

@@ -6,6 +6,7 @@
 use crate::args::Command;
 use crate::exit::Failure;
 
+pub mod backcast;
 pub mod inspect;
 pub mod learn;
 pub mod rank;

@@ -3,6 +3,7 @@
 mod allocations;
 mod analytic;
 mod architecture;
+mod backcast;
 mod bad_faults;
 mod bad_input;
 mod bad_policies;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use models::dist::Dist;
 use models::format::read_model;
-use models::learn::{Finding, LearnOptions, Lesson, learn};
+use models::learn::{Curve, Finding, LearnOptions, Lesson, learn};
 use models::param::{Limit, Param, Source};
 use models::system::{Call, CallPath, EdgeName, Jitter, Model, OpRef, Step, Trips};
 use models::trace::{ReadOptions, Reader};
@@ -554,7 +554,7 @@ services:
 
 #[test]
 fn the_course_of_the_traffic_comes_back_if_it_is_asked_for() {
-    let options = LearnOptions { curve: true, ..LearnOptions::default() };
+    let options = LearnOptions { curve: Curve::Steps, ..LearnOptions::default() };
     let trip = trip_with(STEPS, 1, 200, &SpanOptions::default(), &options);
     let users = &trip.model().workload["users"];
     let steps = &users.curve.as_ref().expect("the rate changes").steps;

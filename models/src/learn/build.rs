@@ -13,7 +13,7 @@ use super::edges::{Node, error_rate};
 use super::log::Target;
 use super::numbers::observe;
 use super::steps::{Steps, leaf};
-use super::{Finding, Inferred, LearnOptions, endless, lookup, topics};
+use super::{Curve, Finding, Inferred, LearnOptions, endless, lookup, topics};
 use crate::param::{Limit, Param};
 use crate::system::{
     Balance, CallPath, Discipline, Edge, EdgeName, Entry, Learned, Mode, Model, Observed, OpRef, Operation, RateCurve, Service,
@@ -48,6 +48,7 @@ pub(super) fn build(inferred: &mut Inferred, options: &LearnOptions, findings: &
         spans: inferred.log.spans,
         seconds: (inferred.covered.seconds * 1e3).round() / 1e3,
         notes: Vec::new(),
+        backcast: None,
     });
     model
 }
@@ -240,8 +241,12 @@ fn workload(inferred: &Inferred, services: &mut IndexMap<String, Service>, optio
             }
         };
         let mut entry = Entry::open(OpRef::new(service_name, operation), seen.rate, 0);
-        if options.curve && !seen.traffic.is_steady() {
-            follow(&mut entry, &seen.traffic.steps, inferred.covered.seconds);
+        match options.curve {
+            Curve::Windows if seen.traffic.is_bursty() => follow(&mut entry, &seen.traffic.course, inferred.covered.seconds),
+            Curve::Steps | Curve::Windows if !seen.traffic.is_steady() => {
+                follow(&mut entry, &seen.traffic.steps, inferred.covered.seconds);
+            }
+            Curve::Steady | Curve::Steps | Curve::Windows => {}
         }
         entries.insert(name.clone(), entry);
     }

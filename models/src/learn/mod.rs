@@ -53,8 +53,20 @@ pub struct LearnOptions {
     pub known_caches: BTreeMap<String, Option<u32>>,
     /// Clients' per-try timeouts, where configuration says so.
     pub known_timeouts: BTreeMap<EdgeName, Nanos>,
-    /// Whether the model's rates follow the traffic's own steps over time; else they are steady.
-    pub curve: bool,
+    /// Whether the model's rates follow the traffic's own over time.
+    pub curve: Curve,
+}
+
+/// How an entry's rate follows the traffic over time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Curve {
+    /// It does not: one rate.
+    #[default]
+    Steady,
+    /// By its steps, where there are some beyond chance.
+    Steps,
+    /// By its steps, and where users come in bursts, window by window. For foretelling this very traffic, and nothing else.
+    Windows,
 }
 
 /// What traces taught.

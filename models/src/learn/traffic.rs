@@ -11,6 +11,8 @@
 pub(crate) struct Traffic {
     /// (from when on, seconds; requests per second), the first from 0; one step: steady.
     pub(crate) steps: Vec<(f64, f64)>,
+    /// The same, a step for every window.
+    pub(crate) course: Vec<(f64, f64)>,
     /// Variance over mean of the counts within steps; 1 without enough windows to tell.
     pub(crate) dispersion: f64,
     /// Windows counted.
@@ -33,7 +35,7 @@ impl Traffic {
     pub(crate) fn of(arrivals: impl Iterator<Item = (u64, f64)>, n: usize, seconds: f64) -> Traffic {
         let windows = (n as f64 / LEAST_COUNT).min(seconds).min(MOST_WINDOWS).floor();
         if windows < 2.0 * LEAST_STEP as f64 {
-            return Traffic { steps: Vec::new(), dispersion: 1.0, windows: 0 };
+            return Traffic { dispersion: 1.0, ..Traffic::default() };
         }
         let length = seconds / windows;
         let mut counts = vec![0.0; windows as usize];
@@ -60,7 +62,8 @@ impl Traffic {
             steps.push((cut[0] as f64 * length, level / scale / length));
         }
         let freedom = (counts.len() - steps.len()).max(1) as f64;
-        Traffic { steps, dispersion: squares / freedom, windows: counts.len() }
+        let course = counts.iter().enumerate().map(|(i, c)| (i as f64 * length, c / scale / length)).collect();
+        Traffic { steps, course, dispersion: squares / freedom, windows: counts.len() }
     }
 
     /// Whether users come in bursts, beyond chance (four standard deviations) and enough to matter.
