@@ -40,7 +40,8 @@ pub enum Command {
     )]
     Learn(Learn),
     /// Shows a model, or what traces say: services, calls, hot spots, surprises, assumptions.
-    #[command(after_help = "Examples:\n  foreshock inspect model.yaml\n  foreshock inspect traces/ | less")]
+    #[command(after_help = "Examples:\n  foreshock inspect model.yaml\n  foreshock inspect traces/ | less\n  \
+        foreshock inspect traces/ --backcast --html page.html --svg graph.svg")]
     Inspect(Inspect),
     /// Proposes fault scenarios for a model, the most worrying first, each with the evidence.
     #[command(after_help = "Example:\n  foreshock suggest model.yaml --scenarios 50 -o scenarios.yaml")]
@@ -171,6 +172,12 @@ pub struct Inspect {
     /// How they are read.
     #[command(flatten)]
     pub reading: Reading,
+    /// Draw who calls whom.
+    #[arg(long, value_name = "GRAPH.svg")]
+    pub svg: Option<PathBuf>,
+    /// Write everything as one page that needs no network.
+    #[arg(long, value_name = "PAGE.html")]
+    pub html: Option<PathBuf>,
     /// Print the same as JSON.
     #[arg(long)]
     pub json: bool,

@@ -20,7 +20,7 @@ use sim::{Prepared, Program, RunOptions, SpanOptions};
 
 use crate::commands::learn::options;
 use crate::exit::Failure;
-use crate::show::{Table, plain};
+use crate::show::Table;
 
 /// Share of the traces that is learned from.
 const FIRST: f64 = 2.0 / 3.0;
@@ -140,6 +140,24 @@ pub fn as_json(backcast: &Backcast) -> Value {
 
 /// What was foretold and what came, as a table, and what to make of it.
 pub fn as_text(backcast: &Backcast) -> String {
+    let [lead, foot] = words(backcast);
+    format!("Backcast: {lead}\n{}  {foot}\n", table(backcast))
+}
+
+/// What stands above the table and below it.
+pub fn words(backcast: &Backcast) -> [String; 2] {
+    [
+        format!(
+            "learned from the first {:.0} s, the other {:.0} s foretold at their own load ({} runs)",
+            backcast.learned_s, backcast.foretold_s, backcast.runs
+        ),
+        "score: 1 less the worst relative difference beyond chance (errors: ten points are all). It tells nothing of faults or other loads."
+            .to_owned(),
+    ]
+}
+
+/// A row a boundary.
+pub fn table(backcast: &Backcast) -> Table {
     let head = [
         "boundary",
         ">score",
@@ -155,16 +173,12 @@ pub fn as_text(backcast: &Backcast) -> String {
     ];
     let mut table = Table::new(&head);
     for (name, b) in &backcast.boundaries {
-        let mut row = vec![plain(name).to_string(), format!("{:.2}", b.score), b.attempts.to_string()];
+        let mut row = vec![name.clone(), format!("{:.2}", b.score), b.attempts.to_string()];
         row.extend(b.per_s.map(|x| format!("{x:.1}")));
         row.extend(b.error_rate.map(|x| format!("{:.1} %", x * 100.0)));
         row.extend(b.p50_ms.map(|x| format!("{x:.1}")));
         row.extend(b.p99_ms.map(|x| format!("{x:.1}")));
         table.row(row);
     }
-    format!(
-        "Backcast: learned from the first {:.0} s, the other {:.0} s foretold at their own load ({} runs)\n{table}  \
-         score: 1 less the worst relative difference beyond chance (errors: ten points are all). It tells nothing of faults or other loads.\n",
-        backcast.learned_s, backcast.foretold_s, backcast.runs
-    )
+    table
 }

@@ -7,6 +7,7 @@ use crate::args::Command;
 use crate::exit::Failure;
 
 pub mod backcast;
+pub mod doubt;
 pub mod inspect;
 pub mod learn;
 pub mod rank;

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::breakers::{self, AT_ONCE_NS, Course, Tried};
+use super::findings::Examples;
 use super::log::{Attempt, Log, Target};
 use super::numbers::{median, quantile, wilson};
 use super::paths::Unawaited;
@@ -76,8 +77,12 @@ pub(crate) struct EdgeSeen {
     pub(super) most_hedged: u32,
     /// Every attempt at a callee that has spans, for breakers.
     pub(super) course: Course,
-    /// Traces where something failed, for examples.
-    pub(crate) example: Option<u128>,
+    /// Traces where a call failed for good, was tried again, timed out, got lost, or was hedged.
+    pub(crate) failing: Examples,
+    pub(crate) trying_again: Examples,
+    pub(crate) timing_out: Examples,
+    pub(crate) losing: Examples,
+    pub(crate) hedging: Examples,
 }
 
 /// Edges by their ends.
@@ -109,7 +114,7 @@ pub(crate) fn edges(log: &Log, unawaited: &Unawaited) -> (Edges, Failures) {
             if call.failed {
                 edge.failed += 1;
                 edge.failed_callers += u64::from(request.failed);
-                edge.example.get_or_insert(log.trace_id(request));
+                edge.failing.add(log.trace_id(request));
                 if waited {
                     let (failed, callers) = failures.entry((request.op, call.target)).or_default();
                     *failed += 1;
@@ -117,14 +122,25 @@ pub(crate) fn edges(log: &Log, unawaited: &Unawaited) -> (Edges, Failures) {
                 }
             }
             if let (true, [first, second, ..]) = (call.hedged, attempts) {
+                edge.hedging.add(log.trace_id(request));
                 edge.hedged_after.push(second.start - first.start);
                 edge.most_hedged = edge.most_hedged.max(attempts.len() as u32);
             } else {
                 edge.tried(call.failed, attempts);
+                if attempts.len() > 1 {
+                    edge.trying_again.add(log.trace_id(request));
+                }
             }
             let instrumented = matches!(call.target, Target::Op(op) if log.instrumented(log.service_of(op)));
             for attempt in attempts {
+                let (timeouts, lost) = (edge.timeouts, edge.lost);
                 edge.add(log, attempt);
+                if edge.timeouts > timeouts {
+                    edge.timing_out.add(log.trace_id(request));
+                }
+                if edge.lost > lost {
+                    edge.losing.add(log.trace_id(request));
+                }
                 if instrumented && attempt.client {
                     let unsent = attempt.failed && attempt.server.is_none() && attempt.duration() <= AT_ONCE_NS;
                     let what = match attempt.failed {

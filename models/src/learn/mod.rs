@@ -1,7 +1,8 @@
 //! Learning a model from traces (DESIGN.md section 5).
 //!
 //! You are here: `models::learn`. In order of work: `recordings` (which files belong together), `extract` (spans to requests and attempts), `resolve` (who was called, what is one
-//! call), `paths` and `lookup` (shapes), `load` (workers), `edges`, `topics`, `workload`, `steps`, `build` (the model), `surprises`.
+//! call) with `hedges`, `paths` and `lookup` (shapes), `load` (workers) with `rejections` (queues), `edges` with `retries` and `breakers`, `topics`,
+//! `workload` with `traffic`, `steps`, `build` (the model), `surprises`.
 //! Always true: the same traces give the same model, byte for byte; every reference in it resolves; every number says where it
 //! comes from.
 //! Not here: laying known values over the model (`format::overlay`).
@@ -34,7 +35,7 @@ use std::collections::BTreeMap;
 
 use self::edges::Failures;
 pub(crate) use self::edges::{Edges, Node};
-pub use self::findings::Finding;
+pub use self::findings::{Examples, Finding};
 use self::log::Log;
 use crate::error::{InputError, InputErrors};
 use crate::graph::InteractionGraph;
@@ -116,9 +117,10 @@ pub fn learn(traces: &TraceSet, options: &LearnOptions) -> Result<Lesson, InputE
     for (i, request) in log.requests.iter().enumerate().filter(|(_, r)| r.origin != log::Origin::Fragment) {
         by_op.entry(request.op).or_default().push(i as u32);
     }
+    let usual = paths::Usual::of(&edges);
     let shapes = by_op
         .into_iter()
-        .map(|(op, requests)| (op, paths::shapes(&log, &requests, &unawaited, &lookups, &load.rejected)))
+        .map(|(op, requests)| (op, paths::shapes(&log, &requests, &unawaited, &lookups, &load.rejected, &usual)))
         .collect();
     let mut inferred = Inferred { log, unawaited, lookups, load, edges, failures, shapes, covered, entries, entry_names };
     let mut findings: Vec<Finding> = recordings.finding(&traces.files).into_iter().collect();
