@@ -35,11 +35,13 @@ pub enum Command {
     Run(Run),
     /// Traces to a model: services, call paths, service times, retries, each number with where it came from.
     #[command(
-        after_help = "Examples:\n  foreshock learn traces/ -o model.yaml\n  foreshock learn spans.json.gz --json -o model.yaml"
+        after_help = "Examples:\n  foreshock learn traces/ -o model.yaml\n  foreshock learn spans.json.gz --json -o model.yaml\n  \
+        foreshock learn traces/ --backcast -o model.yaml    and how well it foretells its own traffic"
     )]
     Learn(Learn),
     /// Shows a model, or what traces say: services, calls, hot spots, surprises, assumptions.
-    #[command(after_help = "Examples:\n  foreshock inspect model.yaml\n  foreshock inspect traces/ | less")]
+    #[command(after_help = "Examples:\n  foreshock inspect model.yaml\n  foreshock inspect traces/ | less\n  \
+        foreshock inspect traces/ --backcast --html page.html --svg graph.svg")]
     Inspect(Inspect),
     /// Proposes fault scenarios for a model, the most worrying first, each with the evidence.
     #[command(after_help = "Example:\n  foreshock suggest model.yaml --scenarios 50 -o scenarios.yaml")]
@@ -52,7 +54,8 @@ pub enum Command {
     Rank(Rank),
     /// One run of one scenario (or of none), with its numbers.
     #[command(after_help = "Examples:\n  foreshock simulate model.yaml --seed 1 --horizon 10min --warmup 30s\n  \
-        foreshock simulate model.yaml scenario.yaml --seed 1 --horizon 120s --json")]
+        foreshock simulate model.yaml scenario.yaml --seed 1 --horizon 120s --json\n  \
+        foreshock simulate model.yaml --otlp spans.jsonl    its spans, for Jaeger, Tempo, or `foreshock learn`")]
     Simulate(Simulate),
     /// Repeats the run that a token names and compares its digest.
     #[command(after_help = "Example:\n  foreshock replay TOKEN --in out\n\n\
@@ -87,6 +90,14 @@ pub struct Reading {
     /// Stop at the first bad record instead of skipping and listing it.
     #[arg(long)]
     pub strict: bool,
+    /// Users come at the rates that the traffic shows over time, where these change beyond chance, instead of at one rate. Time 0 is the
+    /// recording's start.
+    #[arg(long)]
+    pub curve: bool,
+    /// Learn from the first two thirds of the traffic too, foretell the last third with that, and keep in the model how well it went, at
+    /// every boundary.
+    #[arg(long)]
+    pub backcast: bool,
 }
 
 /// How much is simulated.
@@ -161,6 +172,12 @@ pub struct Inspect {
     /// How they are read.
     #[command(flatten)]
     pub reading: Reading,
+    /// Draw who calls whom.
+    #[arg(long, value_name = "GRAPH.svg")]
+    pub svg: Option<PathBuf>,
+    /// Write everything as one page that needs no network.
+    #[arg(long, value_name = "PAGE.html")]
+    pub html: Option<PathBuf>,
     /// Print the same as JSON.
     #[arg(long)]
     pub json: bool,
@@ -244,6 +261,12 @@ pub struct Simulate {
     /// Add the course over time, in buckets of 250 ms, to the JSON.
     #[arg(long, requires = "json")]
     pub series: bool,
+    /// Write what tracing would have recorded: OTLP JSON, one export request a line.
+    #[arg(long, value_name = "SPANS.jsonl")]
+    pub otlp: Option<PathBuf>,
+    /// Share of the traces that are written.
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = share, requires = "otlp")]
+    pub otlp_share: f64,
     /// Print the numbers as JSON.
     #[arg(long)]
     pub json: bool,

@@ -123,6 +123,13 @@ impl Table {
         self.rows.push(cells.iter().map(|cell| plain(cell)).collect());
     }
 
+    /// The same for a page.
+    pub fn into_part(self) -> reports::html::Part {
+        let mut rows = self.rows.into_iter();
+        let head = rows.next().unwrap_or_default();
+        reports::html::Part::Table { head, right: self.right, rows: rows.collect() }
+    }
+
     /// True if there is nothing but the head.
     pub fn is_empty(&self) -> bool {
         self.rows.len() == 1

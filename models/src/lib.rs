@@ -3,6 +3,7 @@
 pub mod check;
 pub mod dist;
 pub mod error;
+pub mod fidelity;
 pub mod format;
 pub mod graph;
 pub mod learn;

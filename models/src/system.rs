@@ -9,6 +9,7 @@ use std::fmt;
 use indexmap::IndexMap;
 
 use crate::dist::Work;
+use crate::fidelity::Backcast;
 use crate::param::{Limit, Param};
 use crate::units::Nanos;
 
@@ -758,4 +759,6 @@ pub struct Learned {
     pub seconds: f64,
     /// Surprises, contradictions and caveats: sentences with numbers, for people.
     pub notes: Vec<String>,
+    /// How well a model of the first part of the traffic foretold the rest, if that was tried.
+    pub backcast: Option<Backcast>,
 }

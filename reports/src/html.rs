@@ -14,6 +14,11 @@ use crate::text;
 use crate::view::{Against, Report, Row};
 use crate::words::{self, clean, list, millis, number, plural, seconds, share};
 
+/// Appends a paragraph or other line; writing into a string does not fail.
+macro_rules! put {
+    ($out:expr, $($piece:tt)*) => { { let _ = writeln!($out, $($piece)*); } };
+}
+
 /// Scenarios told one by one.
 const TOLD: usize = 10;
 
@@ -66,10 +71,68 @@ pub fn page(report: &Report, plots: &Plots) -> String {
     section(&mut body, "method", "How to read the numbers", |out| out.push_str(METHOD));
     let title =
         format!("Failure rehearsal: {}", report.system.entries.iter().map(|e| clean(&e.1)).collect::<Vec<_>>().join(", "));
+    whole(&title, &body)
+}
+
+/// A part of a page about a model.
+#[derive(Clone, Debug)]
+pub enum Part {
+    /// A plot and its caption.
+    Figure(String, String),
+    /// A head and rows; the first cells of columns that are text are aligned to the left.
+    Table {
+        /// Column titles.
+        head: Vec<String>,
+        /// Which columns are numbers.
+        right: Vec<bool>,
+        /// Cells.
+        rows: Vec<Vec<String>>,
+    },
+    /// Sentences.
+    Items(Vec<String>),
+    /// One paragraph.
+    Words(String),
+}
+
+/// A page about a model that has not been rehearsed yet: a title, a lead, and sections of parts.
+pub fn inspection(title: &str, lead: &str, sections: &[(String, Vec<Part>)]) -> String {
+    let mut body = String::new();
+    put!(body, "<header>\n<h1>{}</h1>\n<p class=\"lead\">{}</p>", escape(title), escape(lead));
+    let links = sections.iter().enumerate().map(|(i, (name, _))| format!("<a href=\"#part-{i}\">{}</a>", escape(name)));
+    put!(body, "<nav>{}</nav>\n</header>", links.collect::<Vec<_>>().join(" "));
+    for (i, (name, parts)) in sections.iter().enumerate() {
+        section(&mut body, &format!("part-{i}"), &escape(name), |out| parts.iter().for_each(|p| part(out, p)));
+    }
+    whole(title, &body)
+}
+
+fn part(out: &mut String, part: &Part) {
+    match part {
+        Part::Figure(svg, caption) => figure(out, svg, caption, true),
+        Part::Words(words) => put!(out, "<p>{}</p>", escape(words)),
+        Part::Items(lines) => {
+            out.push_str("<ul>\n");
+            lines.iter().for_each(|line| put!(out, "<li>{}</li>", escape(line)));
+            out.push_str("</ul>\n");
+        }
+        Part::Table { head, right, rows } => {
+            let class = |column: usize| if right.get(column) == Some(&true) { "" } else { " class=\"l\"" };
+            let cells = |tag: &str, row: &[String]| -> String {
+                row.iter().enumerate().map(|(i, cell)| format!("<{tag}{}>{}</{tag}>", class(i), escape(cell))).collect()
+            };
+            put!(out, "<div class=\"scroll\"><table class=\"dense\"><tr>{}</tr>", cells("th", head));
+            rows.iter().for_each(|row| put!(out, "<tr>{}</tr>", cells("td", row)));
+            put!(out, "</table></div>");
+        }
+    }
+}
+
+/// A page around its body.
+fn whole(title: &str, body: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n\
          <title>{}</title>\n<style>\n{}</style>\n</head>\n<body>\n{body}</body>\n</html>\n",
-        escape(&title),
+        escape(title),
         include_str!("page.css")
     )
 }
@@ -93,11 +156,6 @@ pub fn escape(text: &str) -> String {
         }
     }
     out
-}
-
-/// Appends a paragraph or other line; writing into a string does not fail.
-macro_rules! put {
-    ($out:expr, $($piece:tt)*) => { { let _ = writeln!($out, $($piece)*); } };
 }
 
 fn section(out: &mut String, id: &str, title: &str, fill: impl FnOnce(&mut String)) {

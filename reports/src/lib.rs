@@ -59,7 +59,8 @@ pub fn analyse(input: &AnalyseInput<'_>) -> Report {
     let rows = rank::rows(scenarios, &groups);
     let counted: Vec<&RunRecord> = rows.iter().flat_map(|row| &groups[row.id.as_str()]).copied().collect();
     let (seeds, worlds) = rank::spread_of_runs(&counted);
-    let notes = notes.iter().chain(model.learned.iter().flat_map(|l| &l.notes));
+    let warnings: Vec<String> = model.learned.iter().filter_map(|l| l.backcast.as_ref()).flat_map(|b| b.warnings()).collect();
+    let notes = notes.iter().chain(&warnings).chain(model.learned.iter().flat_map(|l| &l.notes));
     Report {
         system: system(model),
         runs: counted.len() as u64,

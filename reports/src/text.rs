@@ -316,7 +316,7 @@ mod tests {
     fn the_summary_tells_the_ranking_and_what_it_hangs_on() {
         let (mut model, scenarios, records) = testing::rehearsal();
         let notes = vec!["payment\u{1b}[31m is seen in 3 traces only".to_string()];
-        model.learned = Some(Learned { traces: 8412, spans: 81_230, seconds: 120.0, notes });
+        model.learned = Some(Learned { traces: 8412, spans: 81_230, seconds: 120.0, notes, backcast: None });
         let live = br#"{"scenarios": [{"id": "stock-slow", "runs": [{"excess_failed_fraction": 0.2, "cascaded": true, "breached": ["web"]}]}]}"#;
         let live = LiveOutcomes::parse("live.json", live).expect("it is well formed");
         let input = AnalyseInput {

@@ -1,7 +1,7 @@
 //! What happens then: the discrete-event kernel, and parallel sweeps over it.
 //!
 //! Reading order: [`program`] is a compiled model (`compile` makes it), `des` runs it, [`run`] is one run and [`result`] its
-//! totals; `twin` is a fault-free run that others are forked from, `verdict` judges them beside it (`column` by column), [`mod@sweep`] makes thousands.
+//! totals, [`spans`] what tracing would have shown of it; `twin` is a fault-free run that others are forked from, `verdict` judges them beside it (`column` by column), [`mod@sweep`] makes thousands.
 
 mod column;
 mod compile;
@@ -11,6 +11,7 @@ mod fixtures;
 pub mod program;
 pub mod result;
 pub mod run;
+pub mod spans;
 pub mod sweep;
 mod twin;
 mod verdict;
@@ -18,6 +19,7 @@ mod verdict;
 pub use program::Program;
 pub use result::RunResult;
 pub use run::{Finished, Prepared, RunOptions};
+pub use spans::{SpanOptions, Spans};
 pub use sweep::{Progress, Shortcuts, SweepNotes, SweepOptions, series, sweep};
 
 use thiserror::Error;

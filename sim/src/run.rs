@@ -12,8 +12,9 @@ use models::units::Nanos;
 use scenarios::scenario::Scenario;
 
 use crate::SimError;
-use crate::des::{BUCKET_NS, FaultPlan, Keep, NodeStep, Recorder, State, SystemStep};
+use crate::des::{BUCKET_NS, FaultPlan, Keep, NodeStep, Recorder, State, SystemStep, Tracer};
 use crate::program::{Program, Tables};
+use crate::spans::SpanOptions;
 use crate::twin::Twin;
 
 /// Longest run: 100 hours. Events hold 146 years; the limit is one of memory, since a judged run keeps a few dozen bytes for every node and
@@ -62,6 +63,7 @@ pub struct Prepared {
 pub struct Finished {
     pub(crate) program: Program,
     pub(crate) recorder: Recorder,
+    pub(crate) tracer: Option<Box<Tracer>>,
     pub(crate) digest: u64,
     pub(crate) events: u64,
     pub(crate) truncated: bool,
@@ -138,6 +140,12 @@ impl Prepared {
         self
     }
 
+    /// Traces the run, which must not have begun: [`Finished::spans`] then has its spans. Nothing else of the run changes.
+    pub fn trace(mut self, options: &SpanOptions) -> Prepared {
+        self.state.trace(options.tracer());
+        self
+    }
+
     pub(crate) fn state(&self) -> &State {
         &self.state
     }
@@ -194,6 +202,7 @@ impl Prepared {
             digest: self.state.digest,
             events: self.state.events,
             recorder: self.state.recorder,
+            tracer: self.state.tracer,
             truncated,
             options: self.options,
             twin: twin.cloned(),

@@ -8,14 +8,17 @@ use std::fmt::Write as _;
 use models::param::{Limit, Param, Source};
 use models::system::{Edge, Entry, Mode, Model, Observed};
 use reports::assumed::assumptions;
+use reports::html::{self, Part};
+use reports::svg;
 use scenarios::analyse::{Analysis, Boundary, NodeEvidence, analyse};
 use serde_json::{Map, Value, json};
 
 use crate::args::Inspect;
-use crate::commands::learn;
+use crate::commands::doubt::{Doubt, doubts};
+use crate::commands::{backcast, learn};
 use crate::exit::Failure;
-use crate::inputs;
 use crate::show::{self, Table, plain};
+use crate::{inputs, output};
 
 /// Hot spots and assumptions that the tables show; `--json` has all.
 const SHOWN: usize = 12;
@@ -25,16 +28,54 @@ pub fn act(args: &Inspect) -> Result<(), Failure> {
     let model = match args.inputs.as_slice() {
         [path] if inputs::looks_like_a_model(path) => inputs::model(path)?,
         paths => {
-            let input = inputs::traces(paths, args.reading.strict)?;
+            let mut input = inputs::traces(paths, args.reading.strict)?;
             learn::say_what_was_read(&input);
-            learn::lesson(&input, &args.reading)?.model
+            learn::lesson(&mut input, &args.reading)?.model
         }
     };
     let analysis = analyse(&model);
-    if args.json { show::json(&as_json(&model, &analysis)) } else { show::text(&as_text(&model, &analysis)) }
+    let doubts = doubts(&model, &analysis)?;
+    if let Some(path) = &args.svg {
+        output::write_file(path, |out| out.write_all(svg::bare_graph(&model).as_bytes()))?;
+    }
+    if let Some(path) = &args.html {
+        output::write_file(path, |out| out.write_all(page(&model, &analysis, &doubts).as_bytes()))?;
+    }
+    if args.json { show::json(&as_json(&model, &analysis, &doubts)) } else { show::text(&as_text(&model, &analysis, &doubts)) }
 }
 
-fn as_text(model: &Model, analysis: &Analysis) -> String {
+/// All of it as one page.
+fn page(model: &Model, analysis: &Analysis, doubts: &[Doubt]) -> String {
+    let caption = "Boxes: who answers, how often, and how. Colours: how worrying the worst call into it is; the table of hot spots says why.";
+    let mut sections = vec![("Overview".to_owned(), vec![Part::Figure(svg::bare_graph(model), caption.to_owned())])];
+    let mut add = |title: &str, parts: Vec<Part>| sections.push((title.to_owned(), parts));
+    add("Hot spots", vec![hot_spots(analysis).into_part()]);
+    let notes: Vec<String> = model.learned.iter().flat_map(|learned| learned.notes.clone()).collect();
+    if !notes.is_empty() {
+        add("Worth knowing", vec![Part::Items(notes)]);
+    }
+    if let Some(backcast) = model.learned.as_ref().and_then(|learned| learned.backcast.as_ref()) {
+        let [lead, foot] = backcast::words(backcast);
+        add("Backcast", vec![Part::Words(lead), backcast::table(backcast).into_part(), Part::Words(foot)]);
+    }
+    if let Some((first, others)) = doubts.split_first() {
+        let others = others.iter().take(SHOWN).map(Doubt::words).collect();
+        add("The measurement that would remove most doubt", vec![Part::Words(first.words()), Part::Items(others)]);
+    }
+    add("Services, as they answered", vec![services(model, analysis).into_part()]);
+    if !model.topics.is_empty() {
+        add("Topics, publish to acknowledgement", vec![topics(model, analysis).into_part()]);
+    }
+    if !model.edges.is_empty() {
+        add("Calls, as the caller saw them", vec![edges(model).into_part()]);
+    }
+    let assumed = assumptions(model).iter().map(|a| format!("{} ({})", a.what, places(&a.places))).collect();
+    add("Nobody measured or wrote down", vec![Part::Items(assumed)]);
+    let lead: Vec<String> = head(model).lines().map(|line| line.trim().to_owned()).collect();
+    html::inspection("What the system looks like", &lead.join("; "), &sections)
+}
+
+fn as_text(model: &Model, analysis: &Analysis, doubts: &[Doubt]) -> String {
     let mut text = head(model);
     let _ = write!(
         text,
@@ -53,6 +94,9 @@ fn as_text(model: &Model, analysis: &Analysis) -> String {
         text += "\nWorth knowing\n";
         notes.iter().for_each(|note| text += &format!("  - {}\n", plain(note)));
     }
+    if let Some(backcast) = model.learned.as_ref().and_then(|learned| learned.backcast.as_ref()) {
+        let _ = write!(text, "\n{}", backcast::as_text(backcast));
+    }
     let assumed = assumptions(model);
     if !assumed.is_empty() {
         text += "\nNobody measured or wrote down\n";
@@ -62,6 +106,16 @@ fn as_text(model: &Model, analysis: &Analysis) -> String {
         if assumed.len() > SHOWN {
             text += &format!("  and {} more; --json has all\n", assumed.len() - SHOWN);
         }
+    }
+    if let Some((first, others)) = doubts.split_first() {
+        text += &format!("\nThe one measurement that would remove most doubt\n  {}\n", plain(&first.words()));
+        if !others.is_empty() {
+            let others: Vec<String> = others.iter().take(3).map(|doubt| doubt.what.clone()).collect();
+            text += &format!("  then {}\n", plain(&others.join(", ")));
+        }
+    } else if !assumed.is_empty() {
+        text += "  No single one of these numbers, at either end of its range, changes what users see at twice the load or with the busiest\n  \
+                 service three times as slow.\n";
     }
     text
 }
@@ -183,13 +237,15 @@ fn reasons(boundary: &Boundary, busy: Option<f64>) -> String {
     reasons.join(", ")
 }
 
-fn as_json(model: &Model, analysis: &Analysis) -> Value {
+fn as_json(model: &Model, analysis: &Analysis, doubts: &[Doubt]) -> Value {
     let learned = model.learned.as_ref();
     json!({
         "learned": learned.map(|l| json!({ "traces": l.traces, "spans": l.spans, "seconds": l.seconds })),
         "entries": model.workload.iter().map(|(name, e)| (name.clone(), entry_json(e))).collect::<Map<_, _>>(),
         "nodes": analysis.nodes.iter().map(|node| (node.name.clone(), node_json(node, model))).collect::<Map<_, _>>(),
         "boundaries": analysis.boundaries.iter().map(|b| (b.edge.to_string(), boundary_json(b, model))).collect::<Map<_, _>>(),
+        "doubts": doubts,
+        "backcast": learned.and_then(|l| l.backcast.as_ref()).map(backcast::as_json),
         "notes": learned.map(|l| l.notes.clone()).unwrap_or_default(),
         "assumptions": assumptions(model).iter().map(|a| json!({ "what": a.what, "matters": a.matters, "places": a.places })).collect::<Vec<_>>(),
     })

@@ -1,11 +1,12 @@
 //! `learn`: traces to model.
 
 use models::format::{Overlay, write_model};
-use models::learn::{Finding, LearnOptions, Lesson, learn};
+use models::learn::{Curve, Finding, LearnOptions, Lesson, learn};
 use models::trace::FileNotes;
 use serde_json::{Value, json};
 
 use crate::args::{Learn, Reading};
+use crate::commands::backcast::{self, backcast};
 use crate::exit::Failure;
 use crate::inputs::{self, Input};
 use crate::{output, show};
@@ -19,8 +20,8 @@ pub fn act(args: &Learn) -> Result<(), Failure> {
             "foreshock learn traces/ -o model.yaml",
         ));
     }
-    let input = inputs::traces(&args.input.traces, args.input.reading.strict)?;
-    let lesson = lesson(&input, &args.input.reading)?;
+    let mut input = inputs::traces(&args.input.traces, args.input.reading.strict)?;
+    let lesson = lesson(&mut input, &args.input.reading)?;
     let model = write_model(&lesson.model);
     match &args.output {
         Some(path) => output::write_file(path, |out| out.write_all(model.as_bytes()))?,
@@ -33,23 +34,23 @@ pub fn act(args: &Learn) -> Result<(), Failure> {
     say_what_was_read(&input);
     let notes = lesson.model.learned.iter().flat_map(|learned| &learned.notes);
     notes.for_each(|note| show::note(format_args!("  {}", show::plain(note))));
+    if let Some(backcast) = lesson.model.learned.as_ref().and_then(|learned| learned.backcast.as_ref()) {
+        show::note(format_args!("\n{}", backcast::as_text(backcast)));
+    }
     Ok(())
 }
 
 /// The lesson of these traces, with what the user knows laid over it.
-pub fn lesson(input: &Input, reading: &Reading) -> Result<Lesson, Failure> {
+pub fn lesson(input: &mut Input, reading: &Reading) -> Result<Lesson, Failure> {
     let known = reading.with.as_deref().map(inputs::overlay).transpose()?;
-    lesson_with(input, known.as_ref(), reading.sampling)
+    lesson_with(input, known.as_ref(), reading)
 }
 
 /// As [`lesson`], with the known things at hand.
-pub fn lesson_with(input: &Input, known: Option<&Overlay>, sampling: Option<f64>) -> Result<Lesson, Failure> {
-    let mut options = LearnOptions { sampling, ..LearnOptions::default() };
-    if let Some(known) = known {
-        options.known_workers = known.known_workers();
-        options.known_caches = known.known_caches();
-        options.known_timeouts = known.known_timeouts();
-    }
+pub fn lesson_with(input: &mut Input, known: Option<&Overlay>, reading: &Reading) -> Result<Lesson, Failure> {
+    let mut options = options(known, reading.sampling);
+    options.curve = if reading.curve { Curve::Steps } else { Curve::Steady };
+    let backcast = if reading.backcast { Some(backcast(&mut input.traces, known, reading.sampling)?) } else { None };
     let mut lesson = learn(&input.traces, &options)?;
     if let Some(known) = known {
         let contradictions = known.apply(&mut lesson.model);
@@ -59,7 +60,19 @@ pub fn lesson_with(input: &Input, known: Option<&Overlay>, sampling: Option<f64>
         outdated.for_each(|finding| notes.retain(|note| *note != finding.to_string()));
         notes.extend(contradictions.iter().map(ToString::to_string));
     }
+    lesson.model.learned.get_or_insert_default().backcast = backcast;
     Ok(lesson)
+}
+
+/// What the learner may use besides traces.
+pub fn options(known: Option<&Overlay>, sampling: Option<f64>) -> LearnOptions {
+    let mut options = LearnOptions { sampling, ..LearnOptions::default() };
+    if let Some(known) = known {
+        options.known_workers = known.known_workers();
+        options.known_caches = known.known_caches();
+        options.known_timeouts = known.known_timeouts();
+    }
+    options
 }
 
 /// Says on stderr what was read, and what was left out and why.
@@ -101,6 +114,7 @@ fn summary(input: &Input, lesson: &Lesson) -> Value {
         "edges": model.edges.len(),
         "topics": model.topics.len(),
         "seconds": model.learned.as_ref().map(|learned| learned.seconds),
+        "backcast": model.learned.as_ref().and_then(|learned| learned.backcast.as_ref()).map(backcast::as_json),
         "notes": model.learned.as_ref().map(|learned| learned.notes.clone()),
     })
 }

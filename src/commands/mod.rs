@@ -6,6 +6,8 @@
 use crate::args::Command;
 use crate::exit::Failure;
 
+pub mod backcast;
+pub mod doubt;
 pub mod inspect;
 pub mod learn;
 pub mod rank;

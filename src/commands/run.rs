@@ -30,9 +30,9 @@ pub fn act(args: &Run) -> Result<(), Failure> {
     work::check_times(args.effort.horizon, args.effort.warmup)?;
     let dir = OutputDir::create(&args.output)?;
     let demo = args.input.traces.is_empty();
-    let start = if demo { demo_start(args)? } else { own_start(args)? };
+    let mut start = if demo { demo_start(args)? } else { own_start(args)? };
     learn::say_what_was_read(&start.input);
-    let model = learn::lesson_with(&start.input, start.known.as_ref(), args.input.reading.sampling)?.model;
+    let model = learn::lesson_with(&mut start.input, start.known.as_ref(), &args.input.reading)?.model;
 
     let mut batches = Vec::new();
     if demo {

@@ -6,12 +6,12 @@ use std::path::Path;
 use models::system::Model;
 use models::units::SimTime;
 use scenarios::scenario::Scenario;
-use sim::{Prepared, Program, RunOptions, RunResult};
+use sim::{Prepared, Program, RunOptions, RunResult, SpanOptions};
 
 use crate::args::Simulate;
 use crate::exit::Failure;
 use crate::show::{self, Table};
-use crate::{clock, inputs, work};
+use crate::{clock, inputs, output, work};
 
 /// Runs once and prints what came of it.
 pub fn act(args: &Simulate) -> Result<(), Failure> {
@@ -24,11 +24,22 @@ pub fn act(args: &Simulate) -> Result<(), Failure> {
     let program = Program::compile(&model, args.world)?;
     let options =
         RunOptions { seed: args.seed, horizon: args.horizon, warm_up: args.warmup, series: args.series, ..RunOptions::default() };
-    let prepared = Prepared::new(&program, &scenario, &options)?;
+    let spans = SpanOptions { share: args.otlp_share, ..SpanOptions::default() };
+    let mut prepared = Prepared::new(&program, &scenario, &options)?;
+    if args.otlp.is_some() {
+        prepared = prepared.trace(&spans);
+    }
     let before = clock::thread_cpu();
     let finished = prepared.run();
     let cpu_seconds = (clock::thread_cpu() - before).as_secs_f64();
     let result = RunResult { cpu_seconds, ..finished.result() };
+    if let (Some(path), Some(spans)) = (&args.otlp, finished.spans(&model, &spans)) {
+        output::write_file(path, |out| spans.write_otlp(out))?;
+        show::note(format_args!("{}: {} spans", path.display(), spans.count()));
+        if spans.left_out > 0 {
+            show::note(format_args!("  {} traces were left out: there were too many spans; see --otlp-share", spans.left_out));
+        }
+    }
     if args.json { show::json(&result) } else { show::text(&as_text(&result)) }
 }
 

@@ -522,3 +522,45 @@ fn the_demo_runs_and_stands_beside_what_happened() {
     }
     assert!(root().join("src/demo/README.md").is_file());
 }
+
+#[test]
+fn a_simulated_run_leaves_spans_from_which_it_is_learned_foretold_and_inspected() {
+    let place = Place::new(&[("m.yaml", CHAIN), ("s.yaml", SLOW_B)]);
+    let plain = place.json("simulate m.yaml s.yaml --horizon 60s --json");
+    let traced = place.json("simulate m.yaml s.yaml --horizon 60s --json --otlp spans.jsonl");
+    assert_eq!(plain["digest"], traced["digest"], "who looks changes nothing");
+    let tenth = place.json("simulate m.yaml s.yaml --horizon 60s --json --otlp tenth.jsonl --otlp-share 0.1");
+    assert_eq!(plain["digest"], tenth["digest"]);
+    let lines = |name: &str| String::from_utf8(place.read(name)).expect("UTF-8").matches("\"traceId\"").count();
+    assert!((5..20).contains(&(lines("spans.jsonl") / lines("tenth.jsonl"))), "about a tenth of the traces");
+    place.fine("simulate m.yaml s.yaml --horizon 60s --otlp again.jsonl");
+    assert!(place.read("spans.jsonl") == place.read("again.jsonl"), "the same run has the same spans, byte for byte");
+
+    place.fine("simulate m.yaml --horizon 60s --otlp calm.jsonl");
+    let said = place.json("learn calm.jsonl --backcast --json -o learned.yaml");
+    let boundary = &said["backcast"]["boundaries"]["a->b"];
+    assert!(boundary["score"].as_f64() > Some(0.75) && boundary["attempts"].as_u64() > Some(800), "{said}");
+
+    let text = place.fine("inspect learned.yaml --svg graph.svg --html page.html");
+    for part in ["Hot spots", "Backcast", "a->b", "No single one of these numbers"] {
+        assert!(text.contains(part), "no {part} in {text}");
+    }
+    let unsure = CHAIN.replace("workers: 4", "workers: { value: 4, source: assumed, range: [1, 16] }");
+    place.write("unsure.yaml", unsure.as_bytes());
+    let text = place.fine("inspect unsure.yaml --html unsure.html");
+    for part in ["The one measurement that would remove most doubt", "services.b.workers (assumed: 4, could be 1 to 16)"] {
+        assert!(text.contains(part), "no {part} in {text}");
+    }
+    let svg = String::from_utf8(place.read("graph.svg")).expect("UTF-8");
+    assert!(svg.starts_with("<svg") && svg.contains("where to worry") && svg.contains("p99"), "{svg}");
+    let page = String::from_utf8(place.read("page.html")).expect("UTF-8");
+    assert!(page.contains("<svg") && page.contains("Hot spots") && page.contains("Backcast") && !page.contains("http"), "{page}");
+    assert!(String::from_utf8(place.read("unsure.html")).expect("UTF-8").contains("most doubt"));
+    assert_eq!(place.json("inspect unsure.yaml --json")["doubts"][0]["what"], "services.b.workers");
+
+    // Retries, in the traces of the run whose calls were slow: with the traces that show them.
+    let notes = place.json("learn spans.jsonl --json")["notes"].to_string();
+    assert!(notes.contains("a->b: ") && notes.contains("tried again") && notes.contains("(traces "), "{notes}");
+    let text = place.refused("simulate m.yaml --otlp-share 0.1");
+    assert!(text.contains("--otlp"), "{text}");
+}

@@ -3,6 +3,7 @@
 mod allocations;
 mod analytic;
 mod architecture;
+mod backcast;
 mod bad_faults;
 mod bad_input;
 mod bad_policies;
@@ -29,6 +30,7 @@ mod random_models;
 mod random_text;
 mod readers;
 mod reports;
+mod roundtrip;
 mod scale;
 mod scenarios;
 mod shop;

@@ -17,6 +17,7 @@ use std::collections::BTreeSet;
 use indexmap::IndexMap;
 
 use crate::error::InputErrors;
+use crate::fidelity::{Backcast, BoundaryScore};
 use crate::format::cursor::{Cursor, Fields, Mistakes, PARAM, Shape};
 use crate::format::doc::{Node, Value};
 use crate::format::read_version;
@@ -28,6 +29,8 @@ use crate::system::*;
 pub const SHAPES: &[&Shape] = &[
     &MODEL,
     &LEARNED,
+    &BACKCAST,
+    &BOUNDARY,
     &entries::ENTRY,
     &entries::OPEN,
     &entries::CURVE,
@@ -70,7 +73,9 @@ pub const SHAPES: &[&Shape] = &[
 ];
 
 const MODEL: Shape = Shape { name: "", keys: &["version", "learned", "workload", "services", "edges", "topics"] };
-const LEARNED: Shape = Shape { name: "learned", keys: &["traces", "spans", "seconds", "notes"] };
+const LEARNED: Shape = Shape { name: "learned", keys: &["traces", "spans", "seconds", "notes", "backcast"] };
+const BACKCAST: Shape = Shape { name: "backcast", keys: &["learned_s", "foretold_s", "runs", "boundaries"] };
+const BOUNDARY: Shape = Shape { name: "boundary_score", keys: &["score", "attempts", "per_s", "error_rate", "p50_ms", "p99_ms"] };
 const OPERATION: Shape = Shape { name: "operation", keys: &["error_rate", "paths", "observed"] };
 const OBSERVED: Shape = Shape { name: "observed", keys: &["calls", "per_s", "error_rate", "mean_ms", "p50_ms", "p99_ms"] };
 /// The words of a model file for its enums, for reading and writing.
@@ -322,7 +327,28 @@ impl Decoder {
             let notes = at.items(m)?;
             Some(notes.iter().filter_map(|note| note.text("a sentence", m)).map(String::from).collect())
         });
+        self.set_or_none(&fields, "backcast", &mut learned.backcast, |d, at, _| d.backcast(at));
         Some(learned)
+    }
+
+    fn backcast(&mut self, at: &Cursor<'_>) -> Option<Backcast> {
+        let fields = at.fields(&BACKCAST, &mut self.mistakes)?;
+        let mut backcast = Backcast::default();
+        self.set(&fields, "learned_s", &mut backcast.learned_s, Cursor::real);
+        self.set(&fields, "foretold_s", &mut backcast.foretold_s, Cursor::real);
+        self.set(&fields, "runs", &mut backcast.runs, Cursor::count);
+        for (name, at) in fields.get("boundaries").and_then(|at| at.entries(&mut self.mistakes)).unwrap_or_default() {
+            let Some(fields) = at.fields(&BOUNDARY, &mut self.mistakes) else { continue };
+            let mut boundary = BoundaryScore::default();
+            self.set(&fields, "score", &mut boundary.score, Cursor::share);
+            self.set(&fields, "attempts", &mut boundary.attempts, Cursor::large);
+            self.set(&fields, "per_s", &mut boundary.per_s, |at, m| pair(at, m, Cursor::real));
+            self.set(&fields, "error_rate", &mut boundary.error_rate, |at, m| pair(at, m, Cursor::share));
+            self.set(&fields, "p50_ms", &mut boundary.p50_ms, |at, m| pair(at, m, Cursor::real));
+            self.set(&fields, "p99_ms", &mut boundary.p99_ms, |at, m| pair(at, m, Cursor::real));
+            backcast.boundaries.insert(name.to_owned(), boundary);
+        }
+        Some(backcast)
     }
 
     /// The site that the document says, else the one there was, else a new one.
@@ -373,6 +399,18 @@ fn collect_sites(node: &Node, sites: &mut BTreeSet<u32>) {
                     _ => collect_sites(node, sites),
                 }
             }
+        }
+    }
+}
+
+/// What was foretold, and what came.
+fn pair<'a>(at: &Cursor<'a>, m: &mut Mistakes, read: fn(&Cursor<'a>, &mut Mistakes) -> Option<f64>) -> Option<[f64; 2]> {
+    let items = at.items(m)?;
+    match &items[..] {
+        [foretold, came] => Some([read(foretold, m)?, read(came, m)?]),
+        _ => {
+            m.add(at, "two numbers: what was foretold, and what came", "");
+            None
         }
     }
 }

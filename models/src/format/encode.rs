@@ -7,6 +7,7 @@ mod edges;
 mod services;
 
 use crate::dist::{Dist, Work};
+use crate::fidelity::Backcast;
 use crate::format::VERSION;
 use crate::format::cursor::SOURCES;
 use crate::format::decode::steps::{CallDefaults, FILL, PLAIN, PUBLISH_ON_FAILURE, QUESTION};
@@ -116,6 +117,26 @@ fn learned(learned: &Learned) -> Yaml {
     entries.add("spans", Yaml::bare(learned.spans));
     entries.add("seconds", Yaml::bare(learned.seconds));
     entries.add_unless_default("notes", &learned.notes, &Vec::new(), |notes| Yaml::Block(notes.iter().map(Yaml::text).collect()));
+    entries.add_some("backcast", learned.backcast.as_ref().map(backcast));
+    entries.block()
+}
+
+fn backcast(backcast: &Backcast) -> Yaml {
+    let mut entries = Entries::default();
+    entries.add("learned_s", Yaml::bare(backcast.learned_s));
+    entries.add("foretold_s", Yaml::bare(backcast.foretold_s));
+    entries.add("runs", Yaml::bare(backcast.runs));
+    entries.add_map("boundaries", &backcast.boundaries, |boundary| {
+        let pair = |pair: [f64; 2]| Yaml::Flow(pair.iter().map(Yaml::bare).collect());
+        let mut entries = Entries::default();
+        entries.add("score", Yaml::bare(boundary.score));
+        entries.add("attempts", Yaml::bare(boundary.attempts));
+        entries.add("per_s", pair(boundary.per_s));
+        entries.add("error_rate", pair(boundary.error_rate));
+        entries.add("p50_ms", pair(boundary.p50_ms));
+        entries.add("p99_ms", pair(boundary.p99_ms));
+        entries.flow()
+    });
     entries.block()
 }
 

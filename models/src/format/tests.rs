@@ -6,6 +6,7 @@ use serde_json::Value as Json;
 use super::doc::{self, Node, Value};
 use super::*;
 use crate::dist::{Dist, Work};
+use crate::fidelity::{Backcast, BoundaryScore};
 use crate::param::{Limit, Param, ParamMut, Source};
 use crate::rng::KeyStream;
 use crate::system::*;
@@ -189,6 +190,20 @@ impl Inventor {
         let calls = self.0.next_bits() >> 20;
         let [per_s, mean_ms, p50_ms, p99_ms] = std::array::from_fn(|_| self.positive_real());
         Observed { calls, per_s, error_rate: self.unit(), mean_ms, p50_ms, p99_ms }
+    }
+
+    fn backcast(&mut self) -> Backcast {
+        let mut pair = || [self.positive_real(), self.positive_real()];
+        let boundary = BoundaryScore {
+            score: 0.75,
+            attempts: 1 << 40,
+            per_s: pair(),
+            error_rate: [0.0, 0.125],
+            p50_ms: pair(),
+            p99_ms: pair(),
+        };
+        let boundaries = ["users", "a -> b", "a->b.c"].into_iter().map(|name| (name.to_owned(), boundary.clone())).collect();
+        Backcast { learned_s: self.positive_real(), foretold_s: 40.5, runs: 10, boundaries }
     }
 
     fn edge(&mut self) -> Edge {
@@ -376,7 +391,9 @@ impl Inventor {
         }
         if self.chance() {
             let notes = vec!["12 % of \"calls\": slow".to_owned(), "x\ny".repeat(100)];
-            model.learned = Some(Learned { traces: self.below(1 << 50), spans: 3, seconds: self.positive_real(), notes });
+            let backcast = self.chance().then(|| self.backcast());
+            model.learned =
+                Some(Learned { traces: self.below(1 << 50), spans: 3, seconds: self.positive_real(), notes, backcast });
         }
         model
     }

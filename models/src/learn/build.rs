@@ -13,17 +13,19 @@ use super::edges::{Node, error_rate};
 use super::log::Target;
 use super::numbers::observe;
 use super::steps::{Steps, leaf};
-use super::{Finding, Inferred, LearnOptions, endless, lookup, topics};
+use super::{Curve, Finding, Inferred, LearnOptions, endless, lookup, topics};
 use crate::param::{Limit, Param};
 use crate::system::{
-    Balance, CallPath, Discipline, Edge, EdgeName, Entry, Learned, Mode, Model, Observed, OpRef, Operation, Service, Step,
+    Balance, CallPath, Discipline, Edge, EdgeName, Entry, Learned, Mode, Model, Observed, OpRef, Operation, RateCurve, Service,
+    Step,
 };
+use crate::units::Nanos;
 
 /// Builds the model.
 pub(super) fn build(inferred: &mut Inferred, options: &LearnOptions, findings: &mut Vec<Finding>) -> Model {
     let policies = policies(inferred, options);
     let mut services = services(inferred, options);
-    let workload = workload(inferred, &mut services);
+    let workload = workload(inferred, &mut services, options);
     let mut model = Model { workload, services: IndexMap::new(), edges: IndexMap::new(), topics: IndexMap::new(), learned: None };
     model.topics = topics::topics(&inferred.log, inferred.covered.seconds).into_iter().collect();
     for name in reading_order(&model, &services) {
@@ -46,6 +48,7 @@ pub(super) fn build(inferred: &mut Inferred, options: &LearnOptions, findings: &
         spans: inferred.log.spans,
         seconds: (inferred.covered.seconds * 1e3).round() / 1e3,
         notes: Vec::new(),
+        backcast: None,
     });
     model
 }
@@ -91,6 +94,10 @@ fn services(inferred: &Inferred, options: &LearnOptions) -> IndexMap<String, Ser
         }
     }
     let own_failures = own_failures(inferred);
+    let mut rejected: BTreeMap<u32, u64> = BTreeMap::new();
+    for (request, _) in log.requests.iter().zip(&inferred.load.rejected).filter(|(_, rejected)| **rejected) {
+        *rejected.entry(request.op).or_default() += 1;
+    }
     let weight = mean_weight(inferred);
     let per_s = |n: usize| if inferred.covered.seconds > 0.0 { n as f64 * weight / inferred.covered.seconds } else { 0.0 };
     let steps = Steps { log, quiet: &inferred.load.quiet, failures: &inferred.failures };
@@ -111,7 +118,10 @@ fn services(inferred: &Inferred, options: &LearnOptions) -> IndexMap<String, Ser
             let observed = observe(times, *failed, per_s(n));
             let operation = match inferred.shapes.get(&op) {
                 Some(shapes) => Operation {
-                    error_rate: error_rate(own_failures.get(&op).copied().unwrap_or(0), n as u64),
+                    error_rate: error_rate(
+                        own_failures.get(&op).copied().unwrap_or(0),
+                        n as u64 - rejected.get(&op).copied().unwrap_or(0),
+                    ),
                     paths: steps.paths(op, shapes, inferred.lookups.by_op.get(&op).map_or(&[][..], Vec::as_slice), 1.0),
                     observed: Some(observed),
                 },
@@ -144,7 +154,8 @@ fn service(
     // What is behind a callee without spans is unknown: its callers' time already holds its queue.
     let unlimited = Param::assumed(Limit::Unlimited, [Limit::Unlimited, Limit::Unlimited]);
     let instrumented = log.instrumented(service) && load.is_some();
-    let queue = if instrumented { Param::assumed(Limit::Of(128), [Limit::Of(16), Limit::Of(1024)]) } else { unlimited };
+    let unseen = Param::assumed(Limit::Of(128), [Limit::Of(16), Limit::Of(1024)]);
+    let queue = if instrumented { load.and_then(|l| l.queue).unwrap_or(unseen) } else { unlimited };
     let (hits, asked) = inferred.lookups.hits(log, service);
     Service {
         replicas: replicas(inferred, service),
@@ -183,7 +194,10 @@ fn replicas(inferred: &Inferred, service: u32) -> Param<u32> {
 /// Requests that failed though none of their calls did, by operation.
 fn own_failures(inferred: &Inferred) -> BTreeMap<u32, u64> {
     let mut failures: BTreeMap<u32, u64> = BTreeMap::new();
-    for request in &inferred.log.requests {
+    for (request, &rejected) in inferred.log.requests.iter().zip(&inferred.load.rejected) {
+        if rejected {
+            continue; // the full queue's doing
+        }
         let calls = inferred.log.calls_of(request);
         let blameless = calls.iter().all(|c| !c.failed || inferred.unawaited.contains(&(request.op, c.target)));
         if request.failed && blameless {
@@ -199,7 +213,7 @@ fn mean_weight(inferred: &Inferred) -> f64 {
 }
 
 /// The entries. Where users ask a service for several operations, it gets one operation with the paths of all.
-fn workload(inferred: &Inferred, services: &mut IndexMap<String, Service>) -> IndexMap<String, Entry> {
+fn workload(inferred: &Inferred, services: &mut IndexMap<String, Service>, options: &LearnOptions) -> IndexMap<String, Entry> {
     let log = &inferred.log;
     let called: BTreeSet<u32> =
         log.calls.iter().filter_map(|c| if let Target::Op(op) = c.target { Some(op) } else { None }).collect();
@@ -226,10 +240,28 @@ fn workload(inferred: &Inferred, services: &mut IndexMap<String, Service>) -> In
                 any
             }
         };
-        let entry = Entry::open(OpRef::new(service_name, operation), seen.rate, 0);
+        let mut entry = Entry::open(OpRef::new(service_name, operation), seen.rate, 0);
+        match options.curve {
+            Curve::Windows if seen.traffic.is_bursty() => follow(&mut entry, &seen.traffic.course, inferred.covered.seconds),
+            Curve::Steps | Curve::Windows if !seen.traffic.is_steady() => {
+                follow(&mut entry, &seen.traffic.steps, inferred.covered.seconds);
+            }
+            Curve::Steady | Curve::Steps | Curve::Windows => {}
+        }
         entries.insert(name.clone(), entry);
     }
     entries
+}
+
+/// Makes an entry's rate the mean of steps (seconds, requests per second), and its curve their course.
+fn follow(entry: &mut Entry, steps: &[(f64, f64)], seconds: f64) {
+    let ends = steps.iter().skip(1).map(|step| step.0).chain([seconds]);
+    let mean = steps.iter().zip(ends).map(|(&(from, rate), to)| rate * (to - from)).sum::<f64>() / seconds.max(1e-9);
+    let factor = mean / entry.rate.value;
+    let range = entry.rate.range.map(|range| range.map(|rate| rate * factor));
+    entry.rate = Param { value: mean, range, ..entry.rate };
+    let steps = steps.iter().map(|&(from, rate)| (Nanos::from_millis((from * 1e3).round() as u64), rate / mean)).collect();
+    entry.curve = Some(RateCurve { steps, repeat: None });
 }
 
 fn is_consumer(inferred: &Inferred, op: u32) -> bool {

@@ -5,11 +5,14 @@
 
 use std::collections::BTreeMap;
 
+use super::breakers::{self, AT_ONCE_NS, Course, Tried};
+use super::findings::Examples;
 use super::log::{Attempt, Log, Target};
 use super::numbers::{median, quantile, wilson};
 use super::paths::Unawaited;
+use super::retries::{self, Again};
 use crate::param::{Param, Source};
-use crate::system::{Edge, Jitter, ObservedEdge, Retry};
+use crate::system::{Edge, Hedge, ObservedEdge};
 use crate::trace::Failure;
 use crate::units::Nanos;
 
@@ -57,8 +60,9 @@ pub(crate) struct EdgeSeen {
     pub(crate) durations: Vec<u64>,
     /// One-way network time of attempts with both sides.
     pub(crate) latencies: Vec<u64>,
-    /// Durations of attempts that timed out.
+    /// Durations of attempts that timed out, as their callers say; and of those that failed although their callee still worked.
     pub(crate) timed_out: Vec<u64>,
+    pub(crate) outlived: Vec<u64>,
     /// Longest attempt that succeeded.
     pub(crate) longest_success: u64,
     /// Calls by number of tries, of those that failed for good and of those that did not.
@@ -66,8 +70,19 @@ pub(crate) struct EdgeSeen {
     pub(crate) tries_ok: BTreeMap<u32, u64>,
     /// `waits[k]`: from a (k+1)th try's end to the next one's start.
     pub(crate) waits: Vec<Vec<u64>>,
-    /// Traces where something failed, for examples.
-    pub(crate) example: Option<u128>,
+    /// Failed attempts: what followed them.
+    pub(super) again: Again,
+    /// From a hedged call's first attempt to its second, and the most attempts of one.
+    pub(super) hedged_after: Vec<u64>,
+    pub(super) most_hedged: u32,
+    /// Every attempt at a callee that has spans, for breakers.
+    pub(super) course: Course,
+    /// Traces where a call failed for good, was tried again, timed out, got lost, or was hedged.
+    pub(crate) failing: Examples,
+    pub(crate) trying_again: Examples,
+    pub(crate) timing_out: Examples,
+    pub(crate) losing: Examples,
+    pub(crate) hedging: Examples,
 }
 
 /// Edges by their ends.
@@ -96,24 +111,45 @@ pub(crate) fn edges(log: &Log, unawaited: &Unawaited) -> (Edges, Failures) {
             let waited = !unawaited.contains(&(request.op, call.target));
             edge.calls += 1;
             edge.unawaited += u64::from(!waited);
-            let tries = if call.failed { &mut edge.tries_failed } else { &mut edge.tries_ok };
-            *tries.entry(attempts.len() as u32).or_default() += 1;
             if call.failed {
                 edge.failed += 1;
                 edge.failed_callers += u64::from(request.failed);
-                edge.example.get_or_insert(log.trace_id(request));
+                edge.failing.add(log.trace_id(request));
                 if waited {
                     let (failed, callers) = failures.entry((request.op, call.target)).or_default();
                     *failed += 1;
                     *callers += u64::from(request.failed);
                 }
             }
-            for (k, pair) in attempts.windows(2).enumerate() {
-                edge.waits.resize(edge.waits.len().max(k + 1), Vec::new());
-                edge.waits[k].push(pair[1].start.saturating_sub(pair[0].end));
+            if let (true, [first, second, ..]) = (call.hedged, attempts) {
+                edge.hedging.add(log.trace_id(request));
+                edge.hedged_after.push(second.start - first.start);
+                edge.most_hedged = edge.most_hedged.max(attempts.len() as u32);
+            } else {
+                edge.tried(call.failed, attempts);
+                if attempts.len() > 1 {
+                    edge.trying_again.add(log.trace_id(request));
+                }
             }
+            let instrumented = matches!(call.target, Target::Op(op) if log.instrumented(log.service_of(op)));
             for attempt in attempts {
+                let (timeouts, lost) = (edge.timeouts, edge.lost);
                 edge.add(log, attempt);
+                if edge.timeouts > timeouts {
+                    edge.timing_out.add(log.trace_id(request));
+                }
+                if edge.lost > lost {
+                    edge.losing.add(log.trace_id(request));
+                }
+                if instrumented && attempt.client {
+                    let unsent = attempt.failed && attempt.server.is_none() && attempt.duration() <= AT_ONCE_NS;
+                    let what = match attempt.failed {
+                        _ if unsent => Tried::Unsent,
+                        true => Tried::Failed,
+                        false => Tried::Good,
+                    };
+                    edge.course.push((request.instance, attempt.start, attempt.end, what));
+                }
             }
         }
     }
@@ -127,8 +163,25 @@ pub(crate) fn edges(log: &Log, unawaited: &Unawaited) -> (Edges, Failures) {
 }
 
 impl EdgeSeen {
+    /// Counts the tries of one call, one after the other.
+    fn tried(&mut self, failed: bool, attempts: &[Attempt]) {
+        let tries = if failed { &mut self.tries_failed } else { &mut self.tries_ok };
+        *tries.entry(attempts.len() as u32).or_default() += 1;
+        for (k, pair) in attempts.windows(2).enumerate() {
+            self.waits.resize(self.waits.len().max(k + 1), Vec::new());
+            self.waits[k].push(pair[1].start.saturating_sub(pair[0].end));
+        }
+        for (k, attempt) in attempts.iter().enumerate().filter(|(_, attempt)| attempt.failed) {
+            let (followed, ended) = self.again.entry((k as u32, retries::cause(attempt.failure))).or_default();
+            if k + 1 < attempts.len() { *followed += 1 } else { *ended += 1 }
+        }
+    }
+
     fn add(&mut self, log: &Log, attempt: &Attempt) {
         self.attempts += 1;
+        if attempt.cancelled {
+            return; // how long it would have taken, and how it would have ended, nobody knows
+        }
         self.durations.push(attempt.duration());
         let server = attempt.server.map(|s| &log.requests[s as usize]);
         let outlived = attempt.client && server.is_some_and(|s| s.duration() > attempt.duration());
@@ -142,7 +195,8 @@ impl EdgeSeen {
         self.errors += 1;
         if attempt.failure == Some(Failure::Timeout) || outlived {
             self.timeouts += 1;
-            self.timed_out.push(attempt.duration());
+            let said = attempt.failure == Some(Failure::Timeout);
+            if said { self.timed_out.push(attempt.duration()) } else { self.outlived.push(attempt.duration()) }
         }
         self.lost += u64::from(attempt.client && server.is_none_or(|s| !s.failed));
     }
@@ -155,7 +209,11 @@ impl EdgeSeen {
     /// The client's policy as far as it shows. `known`: its timeout, where a person knows it.
     pub(crate) fn policy(&mut self, known: Option<Nanos>) -> Edge {
         let latency = (!self.latencies.is_empty()).then(|| Param::observed(Nanos::from_nanos(median(&mut self.latencies))));
-        Edge { latency, timeout: self.timeout(known), retry: self.retry(), observed: Some(self.observed()), ..Edge::default() }
+        let hedge = self.hedge();
+        let retry = if hedge.is_none() { retries::policy(self) } else { None };
+        let timeout = self.timeout(known);
+        let breaker = breakers::breaker(&mut self.course);
+        Edge { latency, timeout, retry, hedge, breaker, observed: Some(self.observed()), ..Edge::default() }
     }
 
     /// The timeout: where failed client spans pile up. `None` if none was seen, or if calls that took longer succeeded.
@@ -163,45 +221,27 @@ impl EdgeSeen {
         if let Some(known) = known {
             return Some(Param::declared(known));
         }
-        self.timed_out.sort_unstable();
-        let at = |q: f64| quantile(&self.timed_out, q);
+        let times = if self.timed_out.is_empty() { &mut self.outlived } else { &mut self.timed_out };
+        times.sort_unstable();
+        let at = |q: f64| quantile(times, q);
         let middle = at(0.5);
-        if middle == 0 || self.longest_success > middle + middle / 10 {
+        // A timeout is where they pile up; callers that leave for other reasons leave at any time.
+        let spread = times.len() >= 3 && at(0.75) - at(0.25) > middle / 5;
+        if middle == 0 || spread || self.longest_success > middle + middle / 10 {
             return None;
         }
-        let (low, high) = if self.timed_out.len() < 3 { (middle / 5 * 4, middle / 4 * 5) } else { (at(0.05), at(0.95)) };
+        let (low, high) = if times.len() < 3 { (middle / 5 * 4, middle / 4 * 5) } else { (at(0.05), at(0.95)) };
         Some(Param::inferred(Nanos::from_nanos(middle), [low.max(1), high].map(Nanos::from_nanos)))
     }
 
-    /// Retries: how many tries, and the waits between them.
-    fn retry(&mut self) -> Option<Retry> {
-        let most = |tries: &BTreeMap<u32, u64>| tries.keys().last().copied().unwrap_or(1);
-        let (given_up, seen) = (most(&self.tries_failed), most(&self.tries_ok).max(most(&self.tries_failed)));
-        if seen < 2 {
-            return None;
-        }
-        // Calls that were given up show the limit; without any, the most tries seen are a lower bound.
-        let sure = given_up == seen && self.tries_failed.get(&given_up).is_some_and(|&n| n >= 2);
-        let attempts = Param::inferred(seen, if sure { [seen, seen] } else { [seen, seen + 2] });
-        for waits in &mut self.waits {
-            waits.sort_unstable();
-        }
-        let first = self.waits.first().map_or(&[][..], Vec::as_slice);
-        let (low, middle, high) = (quantile(first, 0.1), quantile(first, 0.5), quantile(first, 0.9));
-        let spread = first.len() >= 5 && high - low > middle / 2;
-        let (jitter, backoff, range) = match () {
-            () if middle < 1_000_000 => (Jitter::None, 0, [0, high]),
-            // Uniform between 0 and the wait: the longest seen is nearest to it.
-            () if spread => (Jitter::Full, quantile(first, 0.98), [high, quantile(first, 1.0) / 10 * 13]),
-            () => (Jitter::None, middle, [low, high]),
-        };
-        let backoff = Param::inferred(Nanos::from_nanos(backoff), range.map(Nanos::from_nanos));
-        let second = self.waits.get(1).filter(|w| w.len() >= 3 && middle >= 1_000_000);
-        let factor = second.map_or(Param::assumed(2.0, [1.0, 3.0]), |waits| {
-            let ratio = quantile(waits, 0.5) as f64 / middle as f64;
-            Param::inferred(ratio.max(1.0), [(ratio * 0.7).max(1.0), (ratio * 1.4).max(1.0)])
-        });
-        Some(Retry { attempts, backoff, factor, jitter, ..Retry::default() })
+    /// Hedging, where calls were joined as hedged.
+    fn hedge(&mut self) -> Option<Hedge> {
+        self.hedged_after.sort_unstable();
+        let at = |q: f64| Nanos::from_nanos(quantile(&self.hedged_after, q));
+        (self.most_hedged > 1).then(|| Hedge {
+            after: Param::inferred(at(0.5), [at(0.05), at(0.95)]),
+            attempts: Param::inferred(self.most_hedged, [self.most_hedged, self.most_hedged + 1]),
+        })
     }
 
     pub(crate) fn observed(&mut self) -> ObservedEdge {

@@ -8,6 +8,36 @@ use crate::system::EdgeName;
 use crate::trace::Thinning;
 use crate::units::Nanos;
 
+/// A few traces that show something.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Examples(pub Vec<u128>);
+
+/// Examples of one thing: enough to see what they have in common.
+const MOST_EXAMPLES: usize = 3;
+
+impl Examples {
+    /// Adds a trace, as long as there are few.
+    pub(crate) fn add(&mut self, trace: u128) {
+        if self.0.len() < MOST_EXAMPLES && !self.0.contains(&trace) {
+            self.0.push(trace);
+        }
+    }
+
+    /// As [`Examples::add`], for those of another.
+    pub(crate) fn add_all(&mut self, others: &Examples) {
+        others.0.iter().for_each(|&trace| self.add(trace));
+    }
+}
+
+impl fmt::Display for Examples {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((first, more)) = self.0.split_first() else { return Ok(()) };
+        write!(f, " ({} {first:032x}", if more.is_empty() { "trace" } else { "traces" })?;
+        more.iter().try_for_each(|trace| write!(f, ", {trace:032x}"))?;
+        f.write_str(")")
+    }
+}
+
 /// Something worth saying, with its evidence in numbers and a trace that shows it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Finding {
@@ -21,8 +51,8 @@ pub enum Finding {
         attempts: u64,
         /// Of these, failed.
         failed: u64,
-        /// A trace that shows it.
-        trace: Option<u128>,
+        /// Traces that show it.
+        traces: Examples,
     },
     /// Callees without spans of their own: what their callers waited is taken as their work.
     Uninstrumented {
@@ -46,8 +76,8 @@ pub enum Finding {
         callee: String,
         /// Share of the consumer's time spent waiting for it.
         share: f64,
-        /// A trace that shows it.
-        trace: u128,
+        /// Traces that show it.
+        traces: Examples,
     },
     /// Retries of a call that itself makes many calls.
     RetryFanOut {
@@ -75,6 +105,8 @@ pub enum Finding {
         calls: u64,
         /// Most tries seen.
         attempts: u32,
+        /// Traces that show it.
+        traces: Examples,
     },
     /// A cache in front of a store.
     CacheAside {
@@ -114,8 +146,8 @@ pub enum Finding {
         seen: u64,
         /// Of so many.
         of: u64,
-        /// A trace that shows it.
-        trace: u128,
+        /// Traces that show it.
+        traces: Examples,
     },
     /// Clients that were never seen to give up: their timeout, if they have one, is longer than anything in the traces.
     NoTimeoutSeen {
@@ -132,6 +164,8 @@ pub enum Finding {
         attempts: u64,
         /// The timeout learned, if the durations agree.
         timeout: Option<Nanos>,
+        /// Traces that show it.
+        traces: Examples,
     },
     /// Attempts that failed for the caller although the callee saw no failure, or nothing: what a model of the callee cannot show.
     LostOnTheWay {
@@ -141,8 +175,8 @@ pub enum Finding {
         lost: u64,
         /// Of so many.
         attempts: u64,
-        /// A trace that shows it.
-        trace: Option<u128>,
+        /// Traces that show it.
+        traces: Examples,
     },
     /// A service whose requests were seen to wait for a worker.
     Queueing {
@@ -199,6 +233,59 @@ pub enum Finding {
         /// The files.
         files: Vec<String>,
     },
+    /// Users come at a rate that changes over time.
+    Unsteady {
+        /// The entry.
+        entry: String,
+        /// Stretches of steady traffic.
+        steps: u64,
+        /// Lowest and highest rate among them, requests per second.
+        low: f64,
+        /// The highest.
+        high: f64,
+        /// The model follows it.
+        followed: bool,
+    },
+    /// Users come in bursts.
+    Bursty {
+        /// The entry.
+        entry: String,
+        /// Variance over mean of their number in a window; 1 if they knew nothing of each other.
+        dispersion: f64,
+    },
+    /// A full service was seen to refuse requests.
+    Refusals {
+        /// The service.
+        service: String,
+        /// Refused requests.
+        refused: u64,
+        /// Of so many.
+        of: u64,
+        /// A replica holds so many when it refuses.
+        holds: u32,
+        /// Traces that show it.
+        traces: Examples,
+    },
+    /// A client sends further attempts before the first has ended.
+    Hedged {
+        /// The edge.
+        edge: EdgeName,
+        /// Calls with more than one attempt.
+        hedged: u64,
+        /// Of so many.
+        calls: u64,
+        /// After this long.
+        after: Nanos,
+        /// Traces that show it.
+        traces: Examples,
+    },
+    /// A client stopped sending for a while after failures.
+    BreakerSeen {
+        /// The edge.
+        edge: EdgeName,
+        /// How long it stays open.
+        open: Nanos,
+    },
     /// Too few requests for a rate.
     RateAssumed {
         /// The entry.
@@ -250,18 +337,14 @@ fn list<T: fmt::Display>(items: &[T]) -> String {
     text
 }
 
-fn example(trace: Option<u128>) -> String {
-    trace.map_or_else(String::new, |id| format!(" (trace {id:032x})"))
-}
-
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Finding::DeadService { service, callers, attempts, failed, trace } => write!(
+            Finding::DeadService { service, callers, attempts, failed, traces } => write!(
                 f,
                 "{service} has no spans of its own: {failed} of {attempts} calls from {} failed{}",
                 list(callers),
-                example(*trace)
+                traces
             ),
             Finding::Uninstrumented { services } => {
                 write!(f, "no spans of their own, so that their callers' time is taken as their work: {}", list(services))
@@ -270,11 +353,11 @@ impl fmt::Display for Finding {
                 let shares: Vec<String> = shares.iter().map(|(op, share)| format!("{:.1} % {op}", share * 100.0)).collect();
                 write!(f, "{entry} ask for {} operations, which are paths of one: {}", shares.len(), list(&shares))
             }
-            Finding::SyncInAsync { topic, consumer, callee, share, trace } => write!(
+            Finding::SyncInAsync { topic, consumer, callee, share, traces } => write!(
                 f,
                 "a synchronous call inside an asynchronous flow: {consumer} spends {:.0} % of its time on messages of {topic} waiting for {callee}{}",
                 share * 100.0,
-                example(Some(*trace))
+                traces
             ),
             Finding::RetryFanOut { edge, attempts, calls_below } => {
                 write!(
@@ -285,8 +368,8 @@ impl fmt::Display for Finding {
             Finding::RetriesMultiplied { path, attempts } => {
                 write!(f, "retries multiply along {}: up to {attempts} tries at its end for one request", path.join(" -> "))
             }
-            Finding::Retries { edge, retried, calls, attempts } => {
-                write!(f, "{edge}: {retried} of {calls} calls were tried again, {attempts} tries at most")
+            Finding::Retries { edge, retried, calls, attempts, traces } => {
+                write!(f, "{edge}: {retried} of {calls} calls were tried again, {attempts} tries at most{traces}")
             }
             Finding::CacheAside { caller, cache, origin, asked, missed } => write!(
                 f,
@@ -298,11 +381,11 @@ impl fmt::Display for Finding {
                 "{cache} looks like a cache that nobody declared: {:.1} % of {asked} calls from {caller} sufficed, {missed} went on to {origin} and {filled} of these were stored afterwards",
                 100.0 - percent(*missed, *asked)
             ),
-            Finding::RarePath { operation, calls, seen, of, trace } => write!(
+            Finding::RarePath { operation, calls, seen, of, traces } => write!(
                 f,
                 "a path seen in {:.2} % of requests ({seen} of {of}) to {operation}: {calls}{}",
                 percent(*seen, *of),
-                example(Some(*trace))
+                traces
             ),
             Finding::NoTimeoutSeen { edges } => {
                 write!(
@@ -312,15 +395,16 @@ impl fmt::Display for Finding {
                     list(edges)
                 )
             }
-            Finding::GaveUp { edge, timeouts, attempts, timeout } => {
+            Finding::GaveUp { edge, timeouts, attempts, timeout, traces } => {
                 write!(f, "{edge}: {timeouts} of {attempts} attempts timed out")?;
-                timeout.map_or(Ok(()), |t| write!(f, ", at about {t}"))
+                timeout.map_or(Ok(()), |t| write!(f, ", at about {t}"))?;
+                traces.fmt(f)
             }
-            Finding::LostOnTheWay { edge, lost, attempts, trace } => write!(
+            Finding::LostOnTheWay { edge, lost, attempts, traces } => write!(
                 f,
                 "{edge}: {lost} of {attempts} attempts ({:.1} %) failed for the caller though the callee saw no failure{}",
                 percent(*lost, *attempts),
-                example(*trace)
+                traces
             ),
             Finding::Queueing { service, workers, range: [low, high] } => {
                 write!(
@@ -372,6 +456,31 @@ impl fmt::Display for Finding {
                  learn from one of them",
                 list(files)
             ),
+            Finding::Unsteady { entry, steps, low, high, followed } => write!(
+                f,
+                "the rate of {entry} is not steady: {low:.1}/s to {high:.1}/s in {steps} stretches; the model {}",
+                if *followed { "follows it" } else { "has one rate (--curve follows the traffic)" }
+            ),
+            Finding::Bursty { entry, dispersion } => write!(
+                f,
+                "{entry} come in bursts: the variance of their number is {dispersion:.1} times what independent users would show, and the \
+                 model's users are independent"
+            ),
+            Finding::Refusals { service, refused, of, holds, traces } => write!(
+                f,
+                "{service} refused {refused} of {of} requests at once, whenever a replica held {holds} others: that is its workers and its \
+                 queue{}",
+                traces
+            ),
+            Finding::Hedged { edge, hedged, calls, after, traces } => {
+                write!(
+                    f,
+                    "{edge} is hedged: {hedged} of {calls} calls were sent again after {after}, before the first had ended{traces}"
+                )
+            }
+            Finding::BreakerSeen { edge, open } => {
+                write!(f, "{edge} has a circuit breaker: after failures nothing was sent for about {open}")
+            }
             Finding::RateAssumed { entry, requests, seconds } => {
                 write!(f, "{requests} requests in {seconds:.1} s tell no rate: that of {entry} is a guess")
             }

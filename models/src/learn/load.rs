@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, BinaryHeap};
 
 use super::log::Log;
-use crate::param::{Limit, Param};
+use super::rejections::{self, Full};
+use crate::param::{Limit, Param, Source};
 use crate::system::Mode;
 
 /// What the load tells of one service.
@@ -15,6 +16,10 @@ use crate::system::Mode;
 pub(crate) struct ServiceLoad {
     /// Per replica; inferred, declared by a person, or assumed.
     pub(crate) workers: Param<Limit>,
+    /// What a replica holds when it refuses more; 0: it never did.
+    pub(crate) holds: u32,
+    /// Waiting places per replica; `None`: nothing shows.
+    pub(crate) queue: Option<Param<Limit>>,
     /// Blocking unless the knee says otherwise.
     pub(crate) mode: Mode,
 }
@@ -25,6 +30,8 @@ pub(crate) struct Load {
     pub(crate) services: BTreeMap<u32, ServiceLoad>,
     /// `quiet[request]`: it found fewer requests in progress than workers (as far as known), so its own time holds no waiting.
     pub(crate) quiet: Vec<bool>,
+    /// `rejected[request]`: it was refused at the door, because its replica was full.
+    pub(crate) rejected: Vec<bool>,
 }
 
 /// Requests in progress on the same replica when one came, itself not counted.
@@ -45,6 +52,7 @@ pub(crate) fn load(log: &Log, known_workers: &BTreeMap<String, u32>) -> Load {
         log.requests.iter().map(|r| log.calls_of(r).first().map_or(r.end, |c| c.start.clamp(r.start, r.end))).collect();
     let (levels, peaks) = levels(log, &own_end);
     let mut quiet = vec![true; log.requests.len()];
+    let mut rejected = vec![false; log.requests.len()];
     let mut by_service: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     for (i, request) in log.requests.iter().enumerate() {
         by_service.entry(log.service_of(request.op)).or_default().push(i as u32);
@@ -72,9 +80,27 @@ pub(crate) fn load(log: &Log, known_workers: &BTreeMap<String, u32>) -> Load {
         if let Some(knee) = knee {
             mark_quiet(requests, &levels, knee, asynchronous, &mut quiet);
         }
-        services.insert(service, ServiceLoad { workers, mode });
+        let level = |r: u32| if asynchronous { levels[r as usize].before_calls } else { levels[r as usize].present };
+        let full = if sampled { None } else { rejections::find(log, requests, &level, &mut rejected) };
+        let (workers, queue) = full.map_or((workers, None), |full| bounds(workers, full));
+        services.insert(service, ServiceLoad { workers, holds: full.map_or(0, |full| full.holds), queue, mode });
     }
-    Load { services, quiet }
+    Load { services, quiet, rejected }
+}
+
+/// Workers and waiting places, which together are what a full replica holds.
+fn bounds(workers: Param<Limit>, full: Full) -> (Param<Limit>, Option<Param<Limit>>) {
+    let Full { holds, range: [least, most] } = full;
+    let number = |limit: Limit| if let Limit::Of(n) = limit { n } else { holds };
+    let [low, high] = workers.range.unwrap_or([workers.value; 2]).map(|l| number(l).min(most));
+    let value = number(workers.value).min(high);
+    let workers = match workers.source {
+        Source::Declared => workers,
+        _ => Param { value: Limit::Of(value), range: Some([low.min(value), high].map(Limit::Of)), ..workers },
+    };
+    let queue = holds.saturating_sub(value);
+    let range = [least.saturating_sub(high).min(queue), most.saturating_sub(low).max(queue)];
+    (workers, Some(Param::inferred(Limit::Of(queue), range.map(Limit::Of))))
 }
 
 /// No queue was seen: at least as many workers as were ever busy, at most 16 times that (64 for little traffic); the value is the geometric middle.

@@ -117,8 +117,10 @@ pub(crate) struct Call {
     pub(crate) attempts: Range<u32>,
     pub(crate) start: u64,
     pub(crate) end: u64,
-    /// Its last attempt failed.
+    /// It failed for good: its last attempt did, or all of a hedged one.
     pub(crate) failed: bool,
+    /// Its attempts overlap: further ones were sent before the first had ended.
+    pub(crate) hedged: bool,
 }
 
 /// One attempt, as the caller saw it.
@@ -132,6 +134,8 @@ pub(crate) struct Attempt {
     pub(crate) server: Option<u32>,
     /// There is a span of the caller's side: start and end are its own, not the callee's.
     pub(crate) client: bool,
+    /// Given up by its caller because another attempt had won.
+    pub(crate) cancelled: bool,
 }
 
 impl Attempt {

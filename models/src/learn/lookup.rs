@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::log::{Log, Target};
-use super::paths::{Item, Seen, Unawaited, items};
+use super::paths::{Item, Seen, Unawaited, Usual, items};
 use crate::param::{Param, Source};
 use crate::system::Cache;
 
@@ -49,7 +49,7 @@ pub(crate) fn find<'a>(log: &Log, unawaited: &Unawaited, is_known: impl Fn(&str)
     let mut calls: BTreeMap<(u32, Target), u64> = BTreeMap::new();
     for request in log.requests.iter().filter(|r| !r.calls.is_empty()) {
         let failed = |target: Target| log.calls_of(request).iter().any(|c| c.target == target && c.failed);
-        let seen = items(log, request, unawaited);
+        let seen = items(log, request, unawaited, &Usual::default());
         let single = |at: usize| match seen.get(at).map(|s| (&s.item, s.counts.as_slice())) {
             Some((Item::Call { target: target @ Target::Op(_), wait }, [1])) => Some((*target, *wait)),
             _ => None,
@@ -130,7 +130,9 @@ impl Lookups {
             if let Some(which) = found {
                 s.item = Item::Lookup(which);
                 if calls(rest.peek(), Some(lookups[which].origin)) {
-                    s.end = s.end.max(rest.next().map_or(0, |origin| origin.end));
+                    let origin = rest.next();
+                    s.end = s.end.max(origin.as_ref().map_or(0, |origin| origin.end));
+                    s.beside += origin.map_or(0, |origin| origin.beside);
                     if calls(rest.peek(), lookups[which].fill) {
                         rest.next();
                     }

@@ -1,35 +1,41 @@
 //! Learning a model from traces (DESIGN.md section 5).
 //!
 //! You are here: `models::learn`. In order of work: `recordings` (which files belong together), `extract` (spans to requests and attempts), `resolve` (who was called, what is one
-//! call), `paths` and `lookup` (shapes), `load` (workers), `edges`, `topics`, `workload`, `steps`, `build` (the model), `surprises`.
+//! call) with `hedges`, `paths` and `lookup` (shapes), `load` (workers) with `rejections` (queues), `edges` with `retries` and `breakers`, `topics`,
+//! `workload` with `traffic`, `steps`, `build` (the model), `surprises`.
 //! Always true: the same traces give the same model, byte for byte; every reference in it resolves; every number says where it
 //! comes from.
 //! Not here: laying known values over the model (`format::overlay`).
 
+mod breakers;
 mod build;
 mod edges;
 mod endless;
 mod extract;
 mod findings;
+mod hedges;
 mod load;
 pub(crate) mod log;
 mod lookup;
 pub(crate) mod numbers;
 mod paths;
 mod recordings;
+mod rejections;
 mod resolve;
+mod retries;
 mod steps;
 mod surprises;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod traffic;
 mod workload;
 
 use std::collections::BTreeMap;
 
 use self::edges::Failures;
 pub(crate) use self::edges::{Edges, Node};
-pub use self::findings::Finding;
+pub use self::findings::{Examples, Finding};
 use self::log::Log;
 use crate::error::{InputError, InputErrors};
 use crate::graph::InteractionGraph;
@@ -48,6 +54,20 @@ pub struct LearnOptions {
     pub known_caches: BTreeMap<String, Option<u32>>,
     /// Clients' per-try timeouts, where configuration says so.
     pub known_timeouts: BTreeMap<EdgeName, Nanos>,
+    /// Whether the model's rates follow the traffic's own over time.
+    pub curve: Curve,
+}
+
+/// How an entry's rate follows the traffic over time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Curve {
+    /// It does not: one rate.
+    #[default]
+    Steady,
+    /// By its steps, where there are some beyond chance.
+    Steps,
+    /// By its steps, and where users come in bursts, window by window. For foretelling this very traffic, and nothing else.
+    Windows,
 }
 
 /// What traces taught.
@@ -97,7 +117,11 @@ pub fn learn(traces: &TraceSet, options: &LearnOptions) -> Result<Lesson, InputE
     for (i, request) in log.requests.iter().enumerate().filter(|(_, r)| r.origin != log::Origin::Fragment) {
         by_op.entry(request.op).or_default().push(i as u32);
     }
-    let shapes = by_op.into_iter().map(|(op, requests)| (op, paths::shapes(&log, &requests, &unawaited, &lookups))).collect();
+    let usual = paths::Usual::of(&edges);
+    let shapes = by_op
+        .into_iter()
+        .map(|(op, requests)| (op, paths::shapes(&log, &requests, &unawaited, &lookups, &load.rejected, &usual)))
+        .collect();
     let mut inferred = Inferred { log, unawaited, lookups, load, edges, failures, shapes, covered, entries, entry_names };
     let mut findings: Vec<Finding> = traces.thinning.as_ref().map(Finding::thinned).into_iter().collect();
     findings.extend(recordings.finding(&traces.files));

@@ -90,19 +90,19 @@ fn round(ns: u64) -> Nanos {
     Nanos::from_nanos(if ns >= 10_000 { (ns + 500) / 1_000 * 1_000 } else { ns })
 }
 
-/// Work as seen in samples: observed from 100 on, else inferred with the interval of the mean as a factor.
+/// Work as seen in samples: observed from 100 on, else inferred; with the interval of the mean as a factor, unless that is below 1 %.
 pub(crate) fn work(samples: &mut [u64]) -> Work {
+    const NOTHING: f64 = 0.01;
     let n = samples.len() as f64;
     let dist = table(samples);
-    if samples.len() >= 100 {
-        return Work { dist, source: Source::Observed, scale_range: None };
-    }
     let mean = mean(samples);
     let variance = samples.iter().map(|&s| (s as f64 - mean) * (s as f64 - mean)).sum::<f64>() / (n - 1.0).max(1.0);
     // One or two samples say little about their spread: at least as much as an exponential would show.
     let spread = if samples.len() < 5 { 1.0 } else { libm::sqrt(variance) / mean.max(1.0) };
     let half = Z90 * spread / libm::sqrt(n.max(1.0));
-    Work { dist, source: Source::Inferred, scale_range: Some([1.0 / (1.0 + half), 1.0 + half]) }
+    let source = if samples.len() >= 100 { Source::Observed } else { Source::Inferred };
+    let certain = source == Source::Observed && half < NOTHING;
+    Work { dist, source, scale_range: (!certain).then(|| [1.0 / (1.0 + half), 1.0 + half]) }
 }
 
 /// The numbers that stand beside a service, operation or topic, from the durations of what it answered.

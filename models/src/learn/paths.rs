@@ -2,15 +2,18 @@
 //!
 //! You are here: `models::learn::paths`. A request's calls become items in order: one call (repeated calls collapse), calls side by
 //! side, or a cache-aside lookup. Equal lists of items are one shape; rare shapes join the most similar frequent one.
-//! Always true: weights add up to the requests seen. Requests cut short by a failed call count for the shapes they began.
+//! Always true: weights add up to the requests seen. Failed requests count for the shapes they began, for a failure cuts them short;
+//! times and counts come from the others.
 //! Not here: how shapes become steps (`steps`), what a lookup is (`lookup`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use indexmap::IndexMap;
 
-use super::log::{Call, Log, Request, Target};
+use super::edges::{Edges, Node};
+use super::log::{Attempt, Call, Log, Request, Target};
 use super::lookup::Lookups;
+use super::numbers::median;
 
 /// One item of a shape.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,8 +48,8 @@ pub(crate) struct Shape {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shapes {
     pub(crate) shapes: Vec<(Vec<Item>, Shape)>,
-    /// Shapes seen in under 1 % of requests, with their counts and an example request, before they were joined.
-    pub(crate) rare: Vec<(Vec<Item>, u64, u32)>,
+    /// Shapes seen in under 1 % of requests, with their counts and a few of the requests, before they were joined.
+    pub(crate) rare: Vec<(Vec<Item>, u64, Vec<u32>)>,
     /// Requests that the shapes rest on.
     pub(crate) seen: u64,
 }
@@ -59,11 +62,38 @@ const LEAST_SHARE: f64 = 0.002;
 const MOST_ITEMS: usize = 6;
 /// Most calls side by side that stay branches of their own.
 const MOST_BRANCHES: u32 = 16;
+/// Requests that show a rare shape.
+const FEW: usize = 3;
 /// Two calls overlap if they do for longer than clocks are unsure of.
 const OVERLAP_NS: u64 = 20_000;
 
 /// Calls that their callers do not wait for: (operation, target).
 pub(crate) type Unawaited = BTreeSet<(u32, Target)>;
+
+/// What the way to a callee and back usually takes, by calling service and callee.
+#[derive(Debug, Default)]
+pub(crate) struct Usual(BTreeMap<(Node, Node), u64>);
+
+impl Usual {
+    /// From the network time that each edge showed.
+    pub(crate) fn of(edges: &Edges) -> Usual {
+        let known = edges.iter().filter(|(_, edge)| !edge.latencies.is_empty());
+        Usual(known.map(|(&ends, edge)| (ends, 2 * median(&mut edge.latencies.clone()))).collect())
+    }
+
+    /// What a call's successful attempts took beyond that.
+    fn beside(&self, log: &Log, request: &Request, call: &Call) -> i64 {
+        let ends = (Node::Service(log.service_of(request.op)), Node::of(log, call.target));
+        let Some(&usual) = self.0.get(&ends) else { return 0 };
+        let both_seen = |attempt: &&Attempt| attempt.client && !attempt.failed && !attempt.cancelled;
+        let of = |attempt: &Attempt| {
+            let server = attempt.server.map(|s| log.requests[s as usize].duration())?;
+            // A callee that outlives its caller's interest says nothing of the way.
+            Some(attempt.duration().checked_sub(server)? as i64 - usual as i64)
+        };
+        log.attempts_of(call).iter().filter(both_seen).filter_map(of).sum()
+    }
+}
 
 /// Finds calls that outlive their callers more often than not.
 pub(crate) fn unawaited(log: &Log) -> Unawaited {
@@ -77,7 +107,8 @@ pub(crate) fn unawaited(log: &Log) -> Unawaited {
             // A lone client span at a trace's root is as long as its request: it cannot outlive it.
             let (n, outlived) = seen.entry((request.op, call.target)).or_default();
             *n += 1;
-            *outlived += u64::from(call.end > late || call.start >= request.end);
+            // (A call without length at the very end of its request did not outlive it.)
+            *outlived += u64::from(call.end > late || call.start >= request.end && call.end > request.end);
         }
     }
     seen.into_iter().filter(|(_, (n, outlived))| 2 * outlived > *n).map(|(key, _)| key).collect()
@@ -90,12 +121,15 @@ pub(crate) struct Seen {
     pub(crate) counts: Vec<u32>,
     /// Own time before it.
     pub(crate) gap: u64,
+    /// Time of its calls that neither the callee nor the usual way there and back explains (the caller's own, for a connection or a
+    /// processor; less than usual is negative), and time between repetitions.
+    pub(crate) beside: i64,
     pub(crate) start: u64,
     pub(crate) end: u64,
 }
 
 /// A request's calls as items in order, repeated ones collapsed.
-pub(crate) fn items(log: &Log, request: &Request, unawaited: &Unawaited) -> Vec<Seen> {
+pub(crate) fn items(log: &Log, request: &Request, unawaited: &Unawaited, usual: &Usual) -> Vec<Seen> {
     let calls = log.calls_of(request);
     let mut items: Vec<Seen> = Vec::new();
     let mut i = 0;
@@ -113,12 +147,16 @@ pub(crate) fn items(log: &Log, request: &Request, unawaited: &Unawaited) -> Vec<
         }
         let (item, counts) = if n == 1 { (Item::Call { target: calls[i].target, wait }, vec![1]) } else { fan(&calls[i..i + n]) };
         let start = calls[i].start;
+        // (Of calls side by side the longest decides, and which one that is says little about the others.)
+        let beside = if n == 1 && wait { usual.beside(log, request, &calls[i]) } else { 0 };
         match items.last_mut() {
             Some(last) if last.item == item && matches!(item, Item::Call { .. }) => {
                 last.counts[0] += 1;
+                // A model has no work between repetitions: it counts as work before them.
+                last.beside += beside + start.saturating_sub(last.end) as i64;
                 last.end = last.end.max(end);
             }
-            _ => items.push(Seen { item, counts, gap: 0, start, end }),
+            _ => items.push(Seen { item, counts, gap: 0, beside, start, end }),
         }
         i += n;
     }
@@ -150,17 +188,29 @@ fn fan(calls: &[Call]) -> (Item, Vec<u32>) {
 }
 
 /// The shapes of the requests of one operation.
-pub(crate) fn shapes(log: &Log, requests: &[u32], unawaited: &Unawaited, lookups: &Lookups) -> Shapes {
+///
+/// `rejected[request]`: turned away at the door.
+pub(crate) fn shapes(
+    log: &Log,
+    requests: &[u32],
+    unawaited: &Unawaited,
+    lookups: &Lookups,
+    rejected: &[bool],
+    usual: &Usual,
+) -> Shapes {
     let mut whole: IndexMap<Vec<Item>, Shape> = IndexMap::new();
     let mut cut: BTreeMap<Vec<Item>, u64> = BTreeMap::new();
     for &r in requests {
         let request = &log.requests[r as usize];
-        let mut seen = lookups.merge(request.op, items(log, request, unawaited));
+        let mut seen = lookups.merge(request.op, items(log, request, unawaited, usual));
         let last_gap = measure_gaps(request, &mut seen);
         fold(&mut seen);
         let key: Vec<Item> = seen.iter().map(|s| s.item.clone()).collect();
-        if request.failed && log.calls_of(request).iter().any(|c| c.failed) {
-            *cut.entry(key).or_default() += 1;
+        if request.failed {
+            // Whether by a call's failure or by its own, it may have ended before its path did; and refused requests have none.
+            if !rejected[r as usize] {
+                *cut.entry(key).or_default() += 1;
+            }
             continue;
         }
         let shape = whole.entry(key).or_default();
@@ -170,7 +220,7 @@ pub(crate) fn shapes(log: &Log, requests: &[u32], unawaited: &Unawaited, lookups
         // Nothing but failures: then these are what is known of the paths.
         for &r in requests {
             let request = &log.requests[r as usize];
-            let mut seen = lookups.merge(request.op, items(log, request, unawaited));
+            let mut seen = lookups.merge(request.op, items(log, request, unawaited, usual));
             let last_gap = measure_gaps(request, &mut seen);
             fold(&mut seen);
             whole.entry(seen.iter().map(|s| s.item.clone()).collect()).or_default().add(r, &seen, last_gap);
@@ -184,7 +234,7 @@ pub(crate) fn shapes(log: &Log, requests: &[u32], unawaited: &Unawaited, lookups
     let rare = sorted
         .iter()
         .filter(|(_, s)| total >= 100 && share(s) < 0.01)
-        .map(|(k, s)| (k.clone(), s.requests.len() as u64, s.requests[0]));
+        .map(|(k, s)| (k.clone(), s.requests.len() as u64, s.requests.iter().take(FEW).copied().collect()));
     let rare = rare.collect();
     let keep = sorted.iter().take(MOST_SHAPES).filter(|(_, s)| share(s) >= LEAST_SHARE).count().max(1);
     let joined = sorted.split_off(keep.min(sorted.len()));
@@ -220,7 +270,7 @@ fn measure_gaps(request: &Request, seen: &mut [Seen]) -> u64 {
     let mut now = request.start;
     for s in seen {
         let start = s.start.clamp(request.start, request.end);
-        s.gap = start.saturating_sub(now);
+        s.gap = start.saturating_sub(now).saturating_add_signed(s.beside);
         now = now.max(start).max(s.end.min(request.end));
     }
     request.end.saturating_sub(now)

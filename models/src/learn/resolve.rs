@@ -52,11 +52,12 @@ pub(crate) fn resolve(extracted: Extracted) -> Log {
             let (Some(first), Some(last)) = (tries.first(), tries.last()) else { continue };
             let at = log.attempts.len() as u32;
             let attempts = at..at + tries.len() as u32;
-            log.calls.push(Call { target, attempts, start: first.start, end: last.end, failed: last.failed });
+            log.calls.push(Call { target, attempts, start: first.start, end: last.end, failed: last.failed, hedged: false });
             log.attempts.extend(tries);
         }
         log.requests[caller as usize].calls = begin..log.calls.len() as u32;
     }
+    super::hedges::join(&mut log);
     log
 }
 
@@ -69,6 +70,7 @@ fn attempts(log: &Log, raw: &Raw) -> Vec<Attempt> {
         failure: raw.failure,
         server,
         client: raw.client,
+        cancelled: false,
     };
     let servers = &raw.servers;
     let request = |s: u32| &log.requests[s as usize];
@@ -87,6 +89,7 @@ fn attempts(log: &Log, raw: &Raw) -> Vec<Attempt> {
         failure: if i == last { raw.failure } else { None },
         server: Some(server),
         client: raw.client,
+        cancelled: false,
     };
     servers.iter().enumerate().map(part).map(|a| Attempt { end: a.end.max(a.start), ..a }).collect()
 }

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::edges::{EdgeSeen, Node};
+use super::findings::Examples;
 use super::log::{Origin, Request, Target};
 use super::paths::Item;
 use super::{Finding, Inferred};
@@ -40,8 +41,9 @@ fn dead_services(inferred: &Inferred, findings: &mut Vec<Finding>) {
         let name = log.service_name(service).to_owned();
         if failed * 2 > attempts && log.services[service as usize].kind == PeerKind::Service {
             let callers = into().map(|((from, _), _)| from.name(log).to_owned()).collect();
-            let trace = into().find_map(|(_, e)| e.example);
-            findings.push(Finding::DeadService { service: name, callers, attempts, failed, trace });
+            let mut traces = Examples::default();
+            into().for_each(|(_, e)| traces.add_all(&e.failing));
+            findings.push(Finding::DeadService { service: name, callers, attempts, failed, traces });
         } else {
             quiet.push(name);
         }
@@ -60,7 +62,13 @@ fn edges(inferred: &Inferred, model: &Model, findings: &mut Vec<Finding>) {
         let timeout = model.edges.get(&name).and_then(|e| e.timeout);
         let attempts = most_tries(edge);
         if edge.retried() > 0 {
-            findings.push(Finding::Retries { edge: name.clone(), retried: edge.retried(), calls: edge.calls, attempts });
+            findings.push(Finding::Retries {
+                edge: name.clone(),
+                retried: edge.retried(),
+                calls: edge.calls,
+                attempts,
+                traces: edge.trying_again.clone(),
+            });
             let below: f64 =
                 inferred.edges.iter().filter(|((f, _), _)| *f == to).map(|(_, e)| e.calls as f64 / e.parents.max(1) as f64).sum();
             if below >= 2.0 {
@@ -69,15 +77,30 @@ fn edges(inferred: &Inferred, model: &Model, findings: &mut Vec<Finding>) {
         }
         if edge.timeouts > 0 {
             let timeout = timeout.map(|t| t.value);
-            findings.push(Finding::GaveUp { edge: name.clone(), timeouts: edge.timeouts, attempts: edge.attempts, timeout });
+            findings.push(Finding::GaveUp {
+                edge: name.clone(),
+                timeouts: edge.timeouts,
+                attempts: edge.attempts,
+                timeout,
+                traces: edge.timing_out.clone(),
+            });
         }
-        let instrumented = matches!(to, Node::Service(s) if log.instrumented(s));
+        let policy = model.edges.get(&name);
+        if let Some(hedge) = policy.and_then(|e| e.hedge.as_ref()) {
+            let (hedged, after) = (edge.hedged_after.len() as u64, hedge.after.value);
+            findings.push(Finding::Hedged { edge: name.clone(), hedged, calls: edge.calls, after, traces: edge.hedging.clone() });
+        }
+        let breaker = policy.and_then(|e| e.breaker.as_ref());
+        if let Some(breaker) = breaker {
+            findings.push(Finding::BreakerSeen { edge: name.clone(), open: breaker.open.value });
+        }
+        let instrumented = matches!(to, Node::Service(s) if log.instrumented(s)) && breaker.is_none();
         if instrumented && edge.lost * 100 > edge.attempts {
             findings.push(Finding::LostOnTheWay {
                 edge: name.clone(),
                 lost: edge.lost,
                 attempts: edge.attempts,
-                trace: edge.example,
+                traces: edge.losing.clone(),
             });
         }
         if timeout.is_none() && matches!(from, Node::Service(_)) && 2 * edge.unawaited <= edge.calls {
@@ -121,19 +144,20 @@ fn multiplied_retries(inferred: &Inferred, findings: &mut Vec<Finding>) {
 fn sync_in_async(inferred: &Inferred, findings: &mut Vec<Finding>) {
     const WORTH_SAYING: f64 = 0.1;
     let log = &inferred.log;
-    let mut waits: BTreeMap<(u32, u32, Target), (u64, u128)> = BTreeMap::new();
+    let mut waits: BTreeMap<(u32, u32, Target), (u64, Examples)> = BTreeMap::new();
     let mut times: BTreeMap<(u32, u32), u64> = BTreeMap::new();
     for request in &log.requests {
         let Some(topic) = request.topic else { continue };
         *times.entry((topic, request.op)).or_default() += request.duration();
         for call in log.calls_of(request).iter().filter(|c| matches!(c.target, Target::Op(_))) {
             if !inferred.unawaited.contains(&(request.op, call.target)) {
-                let wait = waits.entry((topic, request.op, call.target)).or_insert((0, log.trace_id(request)));
-                wait.0 += call.end - call.start;
+                let (wait, traces) = waits.entry((topic, request.op, call.target)).or_default();
+                *wait += call.end - call.start;
+                traces.add(log.trace_id(request));
             }
         }
     }
-    for ((topic, op, target), (waited, trace)) in waits {
+    for ((topic, op, target), (waited, traces)) in waits {
         let share = waited as f64 / times.get(&(topic, op)).copied().unwrap_or(0).max(1) as f64;
         if share >= WORTH_SAYING {
             findings.push(Finding::SyncInAsync {
@@ -141,7 +165,7 @@ fn sync_in_async(inferred: &Inferred, findings: &mut Vec<Finding>) {
                 consumer: log.service_name(log.service_of(op)).to_owned(),
                 callee: log.target_name(target).to_owned(),
                 share: share.min(1.0),
-                trace,
+                traces,
             });
         }
     }
@@ -179,14 +203,16 @@ fn rare_paths(inferred: &Inferred, findings: &mut Vec<Finding>) {
             Item::Fan(branches) => branches.iter().map(|(t, _)| name(*t)).collect::<Vec<_>>().join(" + "),
             Item::Lookup(which) => format!("{} or {}", name(lookups[*which].cache), name(lookups[*which].origin)),
         };
-        for (items, seen, request) in shapes.rare.iter().take(RARE_TOLD) {
+        for (items, seen, requests) in shapes.rare.iter().take(RARE_TOLD) {
+            let mut traces = Examples::default();
+            requests.iter().for_each(|&r| traces.add(log.trace_id(&log.requests[r as usize])));
             let calls: Vec<String> = items.iter().map(word).collect();
             findings.push(Finding::RarePath {
                 operation: format!("{}.{}", log.service_name(log.service_of(op)), log.op_name(op)),
                 calls: if calls.is_empty() { "no calls at all".into() } else { calls.join(", ") },
                 seen: *seen,
                 of: shapes.seen,
-                trace: log.trace_id(&log.requests[*request as usize]),
+                traces,
             });
         }
     }
@@ -202,11 +228,25 @@ fn caveats(inferred: &Inferred, model: &Model, findings: &mut Vec<Finding>) {
             let shares = seen.ops.iter().map(|&(op, share)| (log.op_name(op).to_owned(), share)).collect();
             findings.push(Finding::EntryMix { entry: name.clone(), shares });
         }
+        if !seen.traffic.is_steady() {
+            let rates = || seen.traffic.steps.iter().map(|step| step.1);
+            findings.push(Finding::Unsteady {
+                entry: name.clone(),
+                steps: seen.traffic.steps.len() as u64,
+                low: rates().fold(f64::MAX, f64::min),
+                high: rates().fold(0.0, f64::max),
+                followed: model.workload.get(name).is_some_and(|entry| entry.curve.is_some()),
+            });
+        }
+        if seen.traffic.is_bursty() {
+            findings.push(Finding::Bursty { entry: name.clone(), dispersion: seen.traffic.dispersion });
+        }
         if seen.rate.source == Source::Assumed {
             let requests = (seen.rate.value * inferred.covered.seconds.max(1.0)).round() as u64;
             findings.push(Finding::RateAssumed { entry: name.clone(), requests, seconds: inferred.covered.seconds });
         }
     }
+    refusals(inferred, findings);
     for (name, service) in &model.services {
         if service.workers.source == Source::Inferred
             && let (Limit::Of(workers), Some([Limit::Of(low), Limit::Of(high)])) = (service.workers.value, service.workers.range)
@@ -227,6 +267,24 @@ fn caveats(inferred: &Inferred, model: &Model, findings: &mut Vec<Finding>) {
     let (lowest, highest) = shares.fold((1.0_f64, 0.0_f64), |(low, high), s| (low.min(s), high.max(s)));
     if lowest < highest {
         findings.push(Finding::UnevenSampling { lowest, highest });
+    }
+}
+
+/// Services that were full.
+fn refusals(inferred: &Inferred, findings: &mut Vec<Finding>) {
+    let log = &inferred.log;
+    let mut by_service: BTreeMap<u32, (u64, u64, Examples)> = BTreeMap::new();
+    for (request, &rejected) in log.requests.iter().zip(&inferred.load.rejected) {
+        let (refused, all, traces) = by_service.entry(log.service_of(request.op)).or_default();
+        *all += 1;
+        if rejected {
+            traces.add(log.trace_id(request));
+            *refused += 1;
+        }
+    }
+    for (service, (refused, of, traces)) in by_service.into_iter().filter(|(_, (refused, _, _))| *refused > 0) {
+        let holds = inferred.load.services.get(&service).map_or(0, |load| load.holds);
+        findings.push(Finding::Refusals { service: log.service_name(service).to_owned(), refused, of, holds, traces });
     }
 }
 

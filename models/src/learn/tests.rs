@@ -118,6 +118,38 @@ fn a_repeated_call_becomes_one_with_a_distribution() {
 }
 
 #[test]
+fn time_between_repetitions_is_work_before_them() {
+    let mut story = Story::default();
+    for _ in 0..5 {
+        let root = story.trace().span(0, "a", "SERVER", "get", 0, 20_000, "");
+        for start in [1_000, 5_000, 9_000] {
+            story.call(root, "a", "b", start, 2_000, false);
+        }
+    }
+    let lesson = story.learn();
+    let steps = steps(&lesson, "a", "get");
+    assert_eq!(calls(steps)[0].times, [(3, 1.0)]);
+    assert_eq!((work_at(steps, 0), work_at(steps, 2)), (Nanos::from_millis(5), Nanos::from_millis(9)));
+}
+
+#[test]
+fn what_a_call_takes_beside_its_callee_and_the_usual_way_is_its_callers_own() {
+    let mut story = Story::default();
+    for i in 0..10 {
+        let extra = if i == 3 { 4_000 } else { 0 };
+        let root = story.trace().span(0, "a", "SERVER", "get", 0, 10_000 + extra, "");
+        let client = story.span(root, "a", "CLIENT", "call b", 2_000, 5_000 + extra, "");
+        story.span(client, "b", "SERVER", "do b", 2_100, 4_800, "");
+    }
+    let lesson = story.learn();
+    let Step::Work(first) = &steps(&lesson, "a", "get")[0] else { panic!("it begins with work") };
+    let Dist::Quantiles(points) = &first.dist else { panic!("one request took longer: {first:?}") };
+    assert_eq!((points[0].1, points[points.len() - 1].1), (Nanos::from_millis(2), Nanos::from_millis(6)));
+    let way = lesson.model.edges[&EdgeName::new("a", "b")].latency.expect("both sides were seen");
+    assert_eq!(way.value, Nanos::from_nanos(100_000), "the way itself is as usual");
+}
+
+#[test]
 fn kinds_of_request_are_paths_with_their_shares() {
     let mut story = Story::default();
     for i in 0..10 {

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::log::{Log, Origin, Request};
 use super::numbers::interquartile_mean;
+use super::traffic::Traffic;
 use crate::param::Param;
 
 /// The users of one service.
@@ -18,6 +19,8 @@ pub(crate) struct EntrySeen {
     pub(crate) ops: Vec<(u32, f64)>,
     /// Requests per second.
     pub(crate) rate: Param<f64>,
+    /// How steadily they come.
+    pub(crate) traffic: Traffic,
 }
 
 /// The time that the traces cover.
@@ -104,16 +107,17 @@ pub(crate) fn entries(log: &Log, covered: &Covered) -> Vec<EntrySeen> {
         let total: f64 = by_op.values().sum();
         let mut ops: Vec<(u32, f64)> = by_op.into_iter().map(|(op, weight)| (op, weight / total)).collect();
         ops.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        EntrySeen { service, ops, rate: rate(&arrivals, covered) }
+        let traffic = traffic(&arrivals, covered);
+        EntrySeen { service, ops, rate: rate(&arrivals, covered, &traffic), traffic }
     };
     let mut entries: Vec<EntrySeen> = arrivals.into_iter().map(entry).collect();
     entries.sort_by(|a, b| b.rate.value.total_cmp(&a.rate.value).then(a.service.cmp(&b.service)));
     entries
 }
 
-/// Requests per second. Dense traffic: the interquartile mean of the counts of whole seconds, so that bursts and pauses do not count.
-/// Else number by time. A rate of a few requests in no time to speak of is a guess, and said to be one.
-fn rate(arrivals: &[(u64, f64, u32)], covered: &Covered) -> Param<f64> {
+/// Requests per second. Steady traffic: number by time. Dense traffic that is not: the interquartile mean of the counts of whole
+/// seconds, so that bursts and pauses do not count. A rate of a few requests in no time to speak of is a guess, and said to be one.
+fn rate(arrivals: &[(u64, f64, u32)], covered: &Covered, traffic: &Traffic) -> Param<f64> {
     let total: f64 = arrivals.iter().map(|(_, weight, _)| weight).sum();
     let n = arrivals.len() as f64;
     let mean = total / covered.seconds.max(1.0);
@@ -122,9 +126,30 @@ fn rate(arrivals: &[(u64, f64, u32)], covered: &Covered) -> Param<f64> {
     }
     // What was kept decides: a thinned stream has many empty seconds.
     let dense = covered.seconds >= DENSE_SECONDS && n / covered.seconds >= DENSE_PER_S;
-    let value = if dense { per_second(arrivals, covered) } else { mean };
-    let half = (1.645 / libm::sqrt(n)).min(0.9);
+    let steady = traffic.is_steady() && !traffic.is_bursty() && covered.stretches.len() == 1;
+    let value = if dense && !steady { per_second(arrivals, covered) } else { mean };
+    let half = (1.645 * libm::sqrt(traffic.dispersion.max(1.0) / n)).min(0.9);
     Param::observed(value).with_range([value * (1.0 - half), value * (1.0 + half)])
+}
+
+/// How steadily users come, with the holes between recordings closed. Steps across recordings would tell of nothing but these.
+fn traffic(arrivals: &[(u64, f64, u32)], covered: &Covered) -> Traffic {
+    let mut before = 0;
+    let mut begins = Vec::new();
+    for &(begin, end) in &covered.stretches {
+        begins.push((begin, before));
+        before += end - begin;
+    }
+    let place = |start: u64| {
+        let stretch = begins.partition_point(|&(begin, _)| begin <= start).saturating_sub(1);
+        begins.get(stretch).map_or(0, |&(begin, before)| before + start.saturating_sub(begin))
+    };
+    let times = arrivals.iter().map(|&(start, weight, _)| (place(start), weight));
+    let mut traffic = Traffic::of(times, arrivals.len(), covered.seconds);
+    if covered.stretches.len() > 1 {
+        traffic.steps.truncate(1);
+    }
+    traffic
 }
 
 fn per_second(arrivals: &[(u64, f64, u32)], covered: &Covered) -> f64 {

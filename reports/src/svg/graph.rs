@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use models::system::Model;
 use plotters::style::RGBColor;
 use scenarios::Analysis;
+use scenarios::analyse::NodeEvidence;
 
 use crate::svg::layout::{Layout, layered};
 use crate::svg::{CENTRE, Canvas, GRID, INK, LEFT, PAPER, QUIET, RIGHT, draw};
 use crate::view::{NodeRisk, Report};
-use crate::words::{clean, number, share, shorten};
+use crate::words::{clean, millis, number, share, shorten};
 
 /// Nodes drawn at most: entries, then those that cause most, then the busiest.
 const MOST: usize = 60;
@@ -29,10 +30,22 @@ const STEPS: [(f64, RGBColor, RGBColor); 5] = [
     (0.15, RGBColor(244, 139, 92), BOX_INK),
     (0.4, RGBColor(176, 29, 38), BOX_PALE),
 ];
+/// The same for hot-spot scores.
+const WORRIES: [(f64, RGBColor, RGBColor); 4] =
+    [(0.0, STEPS[0].1, BOX_INK), (1.0, STEPS[1].1, BOX_INK), (2.0, STEPS[2].1, BOX_INK), (3.0, STEPS[3].1, BOX_INK)];
 const UNTRIED: RGBColor = RGBColor(252, 252, 251);
 
 /// Draws the graph of a model, its nodes coloured by the highest cascade risk among the scenarios that strike them.
 pub fn graph(model: &Model, report: &Report) -> String {
+    paint(model, Some(report))
+}
+
+/// Draws the graph of a model as it is, before anything was tried: its nodes coloured by how worrying the worst call into each is.
+pub fn bare_graph(model: &Model) -> String {
+    paint(model, None)
+}
+
+fn paint(model: &Model, report: Option<&Report>) -> String {
     let flow = scenarios::analyse(model);
     let names = chosen(model, report, &flow);
     let index: BTreeMap<&str, usize> = names.iter().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
@@ -48,8 +61,13 @@ pub fn graph(model: &Model, report: &Report) -> String {
     let width = (MARGIN * 2 + COLUMN * (layout.layers as i32 - 1) + BOX.0).max(880);
     let height = TOP + layout.height + 24;
     draw(width, height, |canvas| {
-        canvas.bold(12, 20, "Who calls whom, and what it causes when it is hurt", 16, LEFT, &INK);
-        legend(canvas);
+        let title = if report.is_some() {
+            "Who calls whom, and what it causes when it is hurt"
+        } else {
+            "Who calls whom, and where to worry"
+        };
+        canvas.bold(12, 20, title, 16, LEFT, &INK);
+        legend(canvas, report.is_some());
         if names.len() < flow.nodes.len() {
             let text = format!("{} of {} drawn: those that cause most, then the busiest", names.len(), flow.nodes.len());
             canvas.text(width - 12, 20, &text, 12, RIGHT, &QUIET);
@@ -62,7 +80,7 @@ pub fn graph(model: &Model, report: &Report) -> String {
             label(canvas, &layout, *pair, &layout.bends[i], *rate);
         }
         for (i, name) in names.iter().enumerate() {
-            let risk = report.nodes.get(name).copied().unwrap_or_default();
+            let risk = report.and_then(|report| report.nodes.get(name)).copied().unwrap_or_default();
             let kind = if model.workload.contains_key(name) {
                 "entry"
             } else if model.topics.contains_key(name) {
@@ -71,16 +89,22 @@ pub fn graph(model: &Model, report: &Report) -> String {
                 "service"
             };
             let loops = pairs.contains(&(i, i));
-            node(canvas, &layout, i, &Shown { name, kind, risk, rate: flow.node(name).map_or(0.0, |node| node.per_s), loops });
+            let seen = flow.node(name);
+            let (hot, facts) = match report {
+                Some(_) => (risk.causes.map(|risk| step_from(&STEPS, risk)), caused(risk)),
+                None => (hottest(&flow, name).map(|score| step_from(&WORRIES, score)), seen.map_or_else(String::new, facts)),
+            };
+            node(canvas, &layout, i, &Shown { name, kind, hot, facts, rate: seen.map_or(0.0, |node| node.per_s), loops });
         }
     })
 }
 
 /// The nodes to draw, in the model's order, entries first.
-fn chosen(model: &Model, report: &Report, flow: &Analysis) -> Vec<String> {
+fn chosen(model: &Model, report: Option<&Report>, flow: &Analysis) -> Vec<String> {
     let all: Vec<&String> = model.workload.keys().chain(model.services.keys()).chain(model.topics.keys()).collect();
     let key = |name: &String| {
-        (report.nodes.get(name).and_then(|n| n.causes).unwrap_or(0.0), flow.node(name).map_or(0.0, |node| node.per_s))
+        let causes = report.and_then(|report| report.nodes.get(name)).and_then(|n| n.causes);
+        (causes.unwrap_or(0.0), flow.node(name).map_or(0.0, |node| node.per_s))
     };
     let mut order: Vec<usize> = (0..all.len()).collect();
     let entries = model.workload.len();
@@ -93,19 +117,50 @@ fn chosen(model: &Model, report: &Report, flow: &Analysis) -> Vec<String> {
     order.into_iter().map(|i| all[i].clone()).collect()
 }
 
-fn legend(canvas: &Canvas<'_>) {
-    canvas.text(12, 44, "highest cascade risk of a fault on it:", 12, LEFT, &QUIET);
-    let mut x = 232;
+/// The last of rising steps that a value reaches.
+fn step_from(steps: &[(f64, RGBColor, RGBColor)], value: f64) -> (RGBColor, RGBColor) {
+    steps.iter().rev().find(|step| value >= step.0).map_or((UNTRIED, BOX_INK), |step| (step.1, step.2))
+}
+
+/// The score of the worst call into a node; `None`: nobody calls it.
+fn hottest(flow: &Analysis, name: &str) -> Option<f64> {
+    flow.boundaries.iter().filter(|b| b.edge.to == name).map(|b| b.score).max_by(f64::total_cmp)
+}
+
+/// `p99 120 ms, fails 2 %`, or `p99 120 ms, busy 40 %` where nothing failed: more does not fit.
+fn facts(node: &NodeEvidence) -> String {
+    let more = match node.utilisation {
+        _ if node.error_rate >= 0.0005 => format!(", fails {}", share(node.error_rate)),
+        Some(busy) => format!(", busy {}", share(busy)),
+        None => String::new(),
+    };
+    if node.p99_ms > 0.0 { format!("p99 {}{more}", millis(node.p99_ms)) } else { String::new() }
+}
+
+fn caused(risk: NodeRisk) -> String {
+    let causes = risk.causes.map_or_else(|| "not tried".to_string(), |risk| format!("causes {}", share(risk)));
+    let suffers = risk.suffers.map_or_else(String::new, |chance| format!(", suffers {}", share(chance)));
+    format!("{causes}{suffers}")
+}
+
+fn legend(canvas: &Canvas<'_>, tried: bool) {
+    let words = if tried { "highest cascade risk of a fault on it:" } else { "hot-spot score of the worst call into it:" };
+    canvas.text(12, 44, words, 12, LEFT, &QUIET);
+    let mut x = 238;
     let mut swatch = |colour: &RGBColor, text: &str| {
         canvas.rect(x, 36, 22, 16, colour);
         canvas.frame(x, 36, 22, 16, &QUIET, 1);
         canvas.text(x + 28, 44, text, 12, LEFT, &QUIET);
         x += 28 + super::width_of(text, 12) + 14;
     };
-    swatch(&UNTRIED, "not tried");
-    swatch(&STEPS[0].1, "under 0.5 %");
-    for step in &STEPS[1..] {
-        swatch(&step.1, &format!("from {}", share(step.0)));
+    if tried {
+        swatch(&UNTRIED, "not tried");
+        swatch(&STEPS[0].1, "under 0.5 %");
+        STEPS[1..].iter().for_each(|step| swatch(&step.1, &format!("from {}", share(step.0))));
+    } else {
+        swatch(&UNTRIED, "called by nobody");
+        swatch(&WORRIES[0].1, "under 1");
+        WORRIES[1..].iter().for_each(|step| swatch(&step.1, &format!("from {}", number(step.0))));
     }
     canvas.text(12, 64, "arrows: first attempts per second without faults, the thicker the more", 12, LEFT, &QUIET);
 }
@@ -114,7 +169,10 @@ fn legend(canvas: &Canvas<'_>) {
 struct Shown<'a> {
     name: &'a str,
     kind: &'static str,
-    risk: NodeRisk,
+    /// Fill and ink.
+    hot: Option<(RGBColor, RGBColor)>,
+    /// The last line.
+    facts: String,
     rate: f64,
     loops: bool,
 }
@@ -125,10 +183,7 @@ fn corner(layout: &Layout, i: usize) -> (i32, i32) {
 
 fn node(canvas: &Canvas<'_>, layout: &Layout, i: usize, shown: &Shown<'_>) {
     let (x, y) = corner(layout, i);
-    let (fill, ink) = match shown.risk.causes {
-        None => (UNTRIED, BOX_INK),
-        Some(risk) => STEPS.iter().rev().find(|step| risk >= step.0).map_or((UNTRIED, BOX_INK), |step| (step.1, step.2)),
-    };
+    let (fill, ink) = shown.hot.unwrap_or((UNTRIED, BOX_INK));
     canvas.rect(x, y, BOX.0, BOX.1, &fill);
     canvas.frame(x, y, BOX.0, BOX.1, &QUIET, if shown.kind == "entry" { 2 } else { 1 });
     if shown.kind == "topic" {
@@ -139,9 +194,7 @@ fn node(canvas: &Canvas<'_>, layout: &Layout, i: usize, shown: &Shown<'_>) {
     canvas.bold(middle, y + 14, &shorten(&clean(shown.name), 20), 13, CENTRE, &ink);
     let loops = if shown.loops { ", calls itself" } else { "" };
     canvas.text(middle, y + 31, &format!("{}, {}/s{loops}", shown.kind, number(shown.rate)), 11, CENTRE, &ink);
-    let causes = shown.risk.causes.map_or_else(|| "not tried".to_string(), |risk| format!("causes {}", share(risk)));
-    let suffers = shown.risk.suffers.map_or_else(String::new, |chance| format!(", suffers {}", share(chance)));
-    canvas.text(middle, y + 47, &format!("{causes}{suffers}"), 11, CENTRE, &ink);
+    canvas.text(middle, y + 47, &shorten(&shown.facts, 30), 11, CENTRE, &ink);
 }
 
 /// The way of an edge: out of the caller's right side, through its bends, into the called's left side (or back, for a circle).

@@ -14,7 +14,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-pub use graph::graph;
+pub use graph::{bare_graph, graph};
 pub use ranking::ranking;
 pub use timeline::{Timeline, timeline};
 

@@ -123,6 +123,7 @@ impl State {
             woken,
             effects,
             recorder,
+            tracer: _,
             digest: _,
             events: _,
             generation: _,

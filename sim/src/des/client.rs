@@ -14,7 +14,7 @@ use super::limits::Limits;
 use super::queue::Kind;
 use super::records::{Call, Exec, Link, Parent, Phase, Role, flag};
 use super::slab::Empty;
-use super::{Mark, State};
+use super::{Ended, Mark, State};
 use crate::program::{FAR_NS, HopP, NONE, PolicyP, SiteP, TOKEN, Tables, TargetP, cause_bit};
 
 /// What one calling replica knows of one edge.
@@ -286,6 +286,9 @@ impl State {
         let call = &self.calls[c];
         let again = call.attempt > 0 || call.from == Parent::Message && call.repetition > 0;
         self.recorder.attempt(e, edge.inner, again);
+        if let Some(tracer) = &mut self.tracer {
+            tracer.sent(call, site.target == TargetP::Topic, self.now);
+        }
         let mut held = 0;
         let mut held_until = 0;
         let mut lost = false;
@@ -466,6 +469,9 @@ impl State {
         if self.effects.any && self.effects.edges[e as usize].black_hole.replies() {
             return; // it was on its way when the bytes began to vanish
         }
+        if self.calls[c].reply.is_none() {
+            self.trace_heard(p, c, Ended::Well);
+        }
         match self.calls[c].reply {
             Some(cause) => self.try_failed(p, c, cause),
             None => {
@@ -535,6 +541,7 @@ impl State {
         let (from, deadline) = (call.from, call.deadline);
         let e = p.sites[call.site as usize].edge;
         self.recorder.attempt_failed(e, cause);
+        self.trace_heard(p, c, Ended::Failed(cause));
         if p.edges[e as usize].guarded && cause != Cause::BreakerOpen {
             self.guard_hears(p, c, e, true);
         }
@@ -731,6 +738,7 @@ impl State {
         while self.calls[c].first_hedge != NONE {
             self.abandon_call(p, self.calls[c].first_hedge);
         }
+        self.trace_heard(p, c, Ended::Cancelled);
         let Call { client, probe, link, exec, role, .. } = self.calls[c];
         if probe && let Some(breaker) = &mut self.clients[client as usize].breaker {
             breaker.probe_lost();

@@ -1,7 +1,7 @@
 //! What the faults that are on do at each place.
 //!
 //! You are here: `sim::des::effects`. `server`, `client` and `topic` look at the effects; `faults` alone changes them.
-//! Always true: while no fault is on, `any` is false and nothing else is looked at; a place that no fault is on has `active == false`.
+//! Always true: while no fault is on and the run is not traced, `any` is false and nothing else is looked at; a place that no fault is on has `active == false`.
 //! Not here: when faults begin and end (`faults`).
 
 use std::sync::Arc;
@@ -22,8 +22,10 @@ const MOST_RETRANSMITS: u32 = 16;
 pub(crate) struct Effects {
     pub(super) plan: Option<Arc<FaultPlan>>,
     pub(super) on: Vec<bool>,
-    /// Some fault is on.
+    /// Some fault is on, or the run is traced: the slow way is to be taken.
     pub(super) any: bool,
+    /// The run is traced.
+    pub(super) traced: bool,
     pub(super) edges: Vec<EdgeEffect>,
     pub(super) services: Vec<ServiceEffect>,
     pub(super) topics: Vec<TopicEffect>,
@@ -264,16 +266,16 @@ pub(super) struct EntryEffect {
 }
 
 impl Effects {
-    /// Whether a fault is on an edge.
+    /// Whether a fault is on an edge, or a tracer looks at all.
     #[inline(always)]
     pub(super) fn on_edge(&self, edge: u32) -> bool {
-        self.any && self.edges[edge as usize].active
+        self.any && (self.edges[edge as usize].active || self.traced)
     }
 
-    /// Whether a fault is on a service.
+    /// Whether a fault is on a service, or a tracer looks at all.
     #[inline(always)]
     pub(super) fn on_service(&self, service: u32) -> bool {
-        self.any && self.services[service as usize].active
+        self.any && (self.services[service as usize].active || self.traced)
     }
 
     /// How many faults are on.
@@ -286,6 +288,7 @@ impl Effects {
             plan: None,
             on: Vec::new(),
             any: false,
+            traced: false,
             edges: vec![EdgeEffect::none(); p.edges.len()],
             services: vec![ServiceEffect::none(); p.services.len()],
             topics: vec![TopicEffect::none(); p.topics.len()],

@@ -227,7 +227,7 @@ impl State {
         };
         self.note(Mark::FaultEdge, slot, Key(0));
         self.effects.on[number] = moment != Moment::Ends;
-        self.effects.any = self.effects.on.contains(&true);
+        self.effects.any = self.effects.on.contains(&true) || self.effects.traced;
         if moment != Moment::Ends
             && let Some(at) = fault.next_step(self.now)
         {

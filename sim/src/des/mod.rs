@@ -29,12 +29,13 @@ mod replicas;
 mod server;
 mod slab;
 mod topic;
+mod tracer;
 mod users;
 mod windows;
 
 use models::rng::{Chance, Key, Purpose, mix};
 
-use crate::program::Tables;
+use crate::program::{Tables, TargetP};
 use arrivals::{Stream, User};
 use cache::Contents;
 use client::ClientState;
@@ -48,6 +49,7 @@ use slab::Slab;
 pub(crate) use faults::FaultPlan;
 pub(crate) use queue::MOST_LANES;
 pub(crate) use recorder::{BUCKET_NS, Keep, Left, NodeStep, NodeTotals, Recorder, SystemStep};
+pub(crate) use tracer::{Ended, OPEN, Record, Side, Tracer};
 pub(crate) use users::{ABSENT, FAILED, UNFINISHED};
 pub(crate) use windows::{NO_LATENCY, WIDE_BUCKETS, WINDOW_BUCKETS};
 
@@ -86,6 +88,8 @@ pub(crate) struct State {
     woken: Vec<u32>,
     effects: effects::Effects,
     pub(crate) recorder: Recorder,
+    /// Where the run is traced.
+    pub(crate) tracer: Option<Box<Tracer>>,
     pub(crate) digest: u64,
     pub(crate) events: u64,
     generation: u32,
@@ -134,6 +138,7 @@ impl State {
             woken: Vec::new(),
             effects: effects::Effects::none(p),
             recorder: Recorder::new(p),
+            tracer: None,
             digest: 0,
             events: 0,
             generation: 0,
@@ -293,6 +298,21 @@ impl State {
             self.close_buckets(p, time);
         }
         self.events += 1;
+    }
+
+    /// Traces the run from now on.
+    pub(crate) fn trace(&mut self, tracer: Tracer) {
+        self.tracer = Some(Box::new(tracer));
+        (self.effects.any, self.effects.traced) = (true, true);
+    }
+
+    /// Tells the tracer how a try of a call ended for its caller.
+    fn trace_heard(&mut self, p: &Tables, c: u32, ended: Ended) {
+        if let Some(tracer) = &mut self.tracer {
+            let call = &self.calls[c];
+            let publishes = p.sites[call.site as usize].target == TargetP::Topic;
+            tracer.heard(call, publishes, ended, self.now);
+        }
     }
 
     #[inline]

@@ -533,7 +533,7 @@ mod tests {
         let mut queue = EventQueue::new(1);
         let mut pending = BTreeSet::new();
         let mut now = 0;
-        let mut take = |queue: &mut EventQueue, pending: &mut BTreeSet<Event>| {
+        let take = |queue: &mut EventQueue, pending: &mut BTreeSet<Event>| {
             let event = pop(queue, u64::MAX);
             assert_eq!(event, pending.pop_first());
             event.map(Event::time)

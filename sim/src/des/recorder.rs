@@ -11,6 +11,7 @@ use models::system::Cause;
 
 mod measured;
 
+use super::tracer::Ended;
 use super::users::Users;
 use super::windows::{History, Latencies, NO_LATENCY, WIDE_BUCKETS, WINDOW_BUCKETS, Window};
 use crate::program::Tables;
@@ -47,6 +48,18 @@ pub(crate) enum Left {
     Cancelled,
     /// Lost in a crash.
     Killed,
+}
+
+impl Left {
+    /// How a span of it ended.
+    pub(crate) fn ended(self) -> Ended {
+        match self {
+            Left::Answered => Ended::Well,
+            Left::Failed | Left::Killed => Ended::Failed(Cause::Error),
+            Left::Refused | Left::Shed => Ended::Failed(Cause::Overload),
+            Left::Cancelled => Ended::Cancelled,
+        }
+    }
 }
 
 /// One node in one bucket.

@@ -76,6 +76,9 @@ impl State {
         exec.arrived = self.now;
         replica.present += 1;
         self.recorder.arrived(replica.node, self.now);
+        if let Some(tracer) = &mut self.tracer {
+            tracer.arrived(exec.key, exec.has(flag::MESSAGE), exec.replica, self.now);
+        }
         if replica.special && !self.admits(p, x) {
             self.finish(p, x, Some(Cause::Overload));
             return;
@@ -437,6 +440,7 @@ impl State {
         let plain = exec.first_call == NONE
             && exec.flags & !(flag::WORKER | flag::DEADLINE) == 0
             && !replica.special
+            && !self.effects.traced
             && failure.is_none();
         if !plain {
             self.finish_anyhow(p, x, failure);
@@ -539,6 +543,9 @@ impl State {
         replica.present -= 1;
         let (node, special) = (replica.node, replica.special);
         self.recorder.left(node, self.now, arrived, how, late);
+        if let Some(tracer) = &mut self.tracer {
+            tracer.left(key, how.ended(), self.now);
+        }
         self.note_since(if how == Left::Answered { Mark::Answered } else { Mark::Failed }, node, key, arrived);
         self.release_worker(p, x);
         if special {

@@ -1,0 +1,173 @@
+//! How steady users come: the steps of their rate over time, and how bursty they are beside it.
+//!
+//! You are here: `models::learn::traffic`, for `workload`. Counts of equal windows are cut in two where a step explains them best, and
+//! each part again, as long as the step is beyond chance. What then remains of variance over mean is the index of dispersion: 1 for
+//! users who know nothing of each other (Poisson), more for bursts.
+//! Source: binary segmentation (Scott and Knott, Biometrics 30, 1974) with the Poisson likelihood ratio, divided by the dispersion of
+//! neighbouring windows, so that bursts are not taken for steps.
+
+/// What one entry's arrivals show.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Traffic {
+    /// (from when on, seconds; requests per second), the first from 0; one step: steady.
+    pub(crate) steps: Vec<(f64, f64)>,
+    /// The same, a step for every window.
+    pub(crate) course: Vec<(f64, f64)>,
+    /// Variance over mean of the counts within steps; 1 without enough windows to tell.
+    pub(crate) dispersion: f64,
+    /// Windows counted.
+    pub(crate) windows: usize,
+}
+
+/// Windows in a step, at least.
+const LEAST_STEP: usize = 5;
+/// Requests in a window, on average, at least.
+const LEAST_COUNT: f64 = 10.0;
+const MOST_WINDOWS: f64 = 4096.0;
+/// Twice the log likelihood ratio that a step must gain, plus twice the logarithm of the windows: about one false step in a thousand
+/// recordings.
+const SURE: f64 = 14.0;
+/// A step below this part of the rate does not matter.
+const LEAST_STEP_CHANGE: f64 = 0.1;
+
+impl Traffic {
+    /// Looks at the times (nanoseconds since the beginning) and weights of `seconds` of arrivals without holes.
+    pub(crate) fn of(arrivals: impl Iterator<Item = (u64, f64)>, n: usize, seconds: f64) -> Traffic {
+        let windows = (n as f64 / LEAST_COUNT).min(seconds).min(MOST_WINDOWS).floor();
+        if windows < 2.0 * LEAST_STEP as f64 {
+            return Traffic { dispersion: 1.0, ..Traffic::default() };
+        }
+        let length = seconds / windows;
+        let mut counts = vec![0.0; windows as usize];
+        let (mut kept, mut total) = (0.0, 0.0);
+        for (at, weight) in arrivals {
+            let window = ((at as f64 / 1e9 / length) as usize).min(counts.len() - 1);
+            counts[window] += weight;
+            kept += 1.0;
+            total += weight;
+        }
+        // Thinned traffic is as uncertain as what was kept.
+        let scale = if total > 0.0 { kept / total } else { 1.0 };
+        counts.iter_mut().for_each(|c| *c *= scale);
+        let mut cuts = vec![0, counts.len()];
+        let noise = neighbours(&counts).max(1.0);
+        segment(&counts, 0, counts.len(), noise, &mut cuts);
+        cuts.sort_unstable();
+        let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
+        let (mut squares, mut steps) = (0.0, Vec::new());
+        for cut in cuts.windows(2) {
+            let part = &counts[cut[0]..cut[1]];
+            let level = mean(part);
+            squares += part.iter().map(|c| (c - level) * (c - level)).sum::<f64>() / level.max(1e-9);
+            steps.push((cut[0] as f64 * length, level / scale / length));
+        }
+        let freedom = (counts.len() - steps.len()).max(1) as f64;
+        let course = counts.iter().enumerate().map(|(i, c)| (i as f64 * length, c / scale / length)).collect();
+        Traffic { steps, course, dispersion: squares / freedom, windows: counts.len() }
+    }
+
+    /// Whether users come in bursts, beyond chance (four standard deviations) and enough to matter.
+    pub(crate) fn is_bursty(&self) -> bool {
+        self.windows > 0 && self.dispersion > 1.5 && self.dispersion > 1.0 + 4.0 * libm::sqrt(2.0 / self.windows as f64)
+    }
+
+    pub(crate) fn is_steady(&self) -> bool {
+        self.steps.len() < 2
+    }
+}
+
+/// Variance over mean from the differences of neighbouring windows: steps hardly count.
+fn neighbours(counts: &[f64]) -> f64 {
+    let mean = counts.iter().sum::<f64>() / counts.len() as f64;
+    let squares: f64 = counts.windows(2).map(|w| (w[1] - w[0]) * (w[1] - w[0])).sum();
+    squares / (2.0 * (counts.len() - 1) as f64 * mean.max(1e-9))
+}
+
+/// Cuts `from..to` where a step explains the counts best, and the parts again.
+fn segment(counts: &[f64], from: usize, to: usize, noise: f64, cuts: &mut Vec<usize>) {
+    // A stack, for traffic may have thousands of windows.
+    let mut parts = vec![(from, to)];
+    let sure = SURE + 2.0 * libm::log(counts.len() as f64);
+    while let Some((from, to)) = parts.pop() {
+        let all: f64 = counts[from..to].iter().sum();
+        let n = (to - from) as f64;
+        let fit = |sum: f64, n: f64| if sum > 0.0 { sum * libm::log(sum / n) } else { 0.0 };
+        let mut best = (0.0, 0);
+        let mut left: f64 = counts[from..to].iter().take(LEAST_STEP).sum();
+        for cut in from + LEAST_STEP..(to + 1).saturating_sub(LEAST_STEP) {
+            let before = (cut - from) as f64;
+            let gain = 2.0 * (fit(left, before) + fit(all - left, n - before) - fit(all, n)) / noise;
+            let (low, high) = (left / before, (all - left) / (n - before));
+            if gain > best.0 && (high - low).abs() > LEAST_STEP_CHANGE * low.max(high) {
+                best = (gain, cut);
+            }
+            left += counts[cut];
+        }
+        if best.0 > sure {
+            cuts.push(best.1);
+            parts.extend([(from, best.1), (best.1, to)]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Poisson arrivals whose rate is `rate(second)`.
+    fn arrivals(seconds: u64, seed: u64, rate: impl Fn(u64) -> f64) -> Vec<(u64, f64)> {
+        let mut state = seed;
+        let mut draw = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            ((state >> 11) as f64 + 1.0) / 9_007_199_254_740_993.0
+        };
+        let (mut now, mut out) = (0.0, Vec::new());
+        let most = (0..seconds).map(&rate).fold(0.0, f64::max);
+        while now < seconds as f64 {
+            now -= libm::log(draw()) / most;
+            if now < seconds as f64 && draw() < rate(now as u64) / most {
+                out.push(((now * 1e9) as u64, 1.0));
+            }
+        }
+        out
+    }
+
+    fn traffic(arrivals: &[(u64, f64)], seconds: f64) -> Traffic {
+        Traffic::of(arrivals.iter().copied(), arrivals.len(), seconds)
+    }
+
+    #[test]
+    fn steady_users_have_one_step_and_no_bursts() {
+        let wrong = (0..100).filter(|&seed| {
+            let traffic = traffic(&arrivals(120, seed + 1, |_| 40.0), 120.0);
+            !traffic.is_steady() || traffic.is_bursty()
+        });
+        assert_eq!(wrong.count(), 0);
+    }
+
+    #[test]
+    fn steps_are_found_where_they_are() {
+        let rate = |second: u64| {
+            if second < 40 {
+                30.0
+            } else if second < 90 {
+                75.0
+            } else {
+                50.0
+            }
+        };
+        for seed in 1..20 {
+            let found = traffic(&arrivals(120, seed, rate), 120.0);
+            let [(a, x), (b, y), (c, z)] = found.steps[..] else { panic!("{found:?}") };
+            assert!(a == 0.0 && (b - 40.0).abs() <= 3.0 && (c - 90.0).abs() <= 3.0, "{found:?}");
+            assert!((x / 30.0 - 1.0).abs() < 0.15 && (y / 75.0 - 1.0).abs() < 0.15 && (z / 50.0 - 1.0).abs() < 0.15, "{found:?}");
+        }
+    }
+
+    #[test]
+    fn bursts_are_dispersion_and_not_steps() {
+        let bursts = arrivals(300, 5, |second| if second % 10 == 9 { 120.0 } else { 30.0 });
+        let found = traffic(&bursts, 300.0);
+        assert!(found.is_steady() && found.is_bursty() && found.dispersion > 5.0, "{found:?}");
+    }
+}
