@@ -20,6 +20,10 @@ use crate::exit::Failure;
 /// What standard input is called in messages.
 const STDIN: &str = "standard input";
 
+/// Files up to this size are read side by side, at most so many at once; larger ones one by one, each by all threads.
+const SMALL: u64 = 1 << 20;
+const TOGETHER: usize = 64;
+
 /// What came of reading traces.
 #[derive(Debug)]
 pub struct Input {
@@ -36,21 +40,35 @@ pub fn traces(paths: &[PathBuf], strict: bool) -> Result<Input, Failure> {
     let mut reader = Reader::new(ReadOptions { strict, ..ReadOptions::default() });
     let mut passed_over = Vec::new();
     let mut read_any = false;
+    let mut files: Vec<(PathBuf, bool)> = Vec::new();
     for path in paths {
-        if is_stdin(path) {
-            reader.read(STDIN, io::stdin())?;
-            read_any = true;
-        } else if path.is_dir() {
-            for file in files_below(path)? {
-                match reader.read(&file.to_string_lossy(), open(&file)?) {
-                    Ok(()) => read_any = true,
-                    Err(errors) if strict => return Err(errors.into()),
-                    Err(errors) => passed_over.extend(errors.0),
-                }
-            }
+        if !is_stdin(path) && path.is_dir() {
+            files.extend(files_below(path)?.into_iter().map(|file| (file, true)));
         } else {
-            reader.read(&path.to_string_lossy(), open(path)?)?;
-            read_any = true;
+            files.push((path.clone(), false));
+        }
+    }
+    let mut rest = &files[..];
+    while let Some(((first, _), _)) = rest.split_first() {
+        let small = rest.iter().take(TOGETHER).take_while(|(file, _)| is_small(file)).count();
+        let (now, later) = rest.split_at(small.max(1));
+        rest = later;
+        let results = if is_stdin(first) {
+            vec![reader.read(STDIN, io::stdin())]
+        } else {
+            let opened: Result<Vec<_>, Failure> =
+                now.iter().map(|(file, _)| Ok((file.to_string_lossy().into_owned(), open(file)?))).collect();
+            match opened? {
+                mut one if small == 0 => one.drain(..).map(|(name, file)| reader.read(&name, file)).collect(),
+                many => reader.read_together(many),
+            }
+        };
+        for ((_, in_folder), result) in now.iter().zip(results) {
+            match result {
+                Ok(()) => read_any = true,
+                Err(errors) if strict || !in_folder => return Err(errors.into()),
+                Err(errors) => passed_over.extend(errors.0),
+            }
         }
     }
     if !read_any {
@@ -120,6 +138,11 @@ pub fn bytes(path: &Path) -> Result<Vec<u8>, Failure> {
 /// The name by which messages call a path.
 pub fn name(path: &Path) -> String {
     if is_stdin(path) { STDIN.to_owned() } else { path.to_string_lossy().into_owned() }
+}
+
+/// Whether it is a file, and a small one.
+fn is_small(path: &Path) -> bool {
+    !is_stdin(path) && fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() <= SMALL)
 }
 
 fn is_stdin(path: &Path) -> bool {

@@ -40,8 +40,11 @@ pub struct Traffic {
     at: usize,
     resources: [Vec<u8>; 5],
     /// Attributes as they are written, each list once.
-    written: Vec<(&'static [(&'static str, &'static str)], Vec<u8>)>,
+    written: Vec<(Attributes, Vec<u8>)>,
 }
+
+/// Keys and values, all of them text.
+type Attributes = &'static [(&'static str, &'static str)];
 
 struct Record {
     service: usize,
@@ -52,7 +55,7 @@ struct Record {
     kind: u8,
     start: u64,
     end: u64,
-    attributes: &'static [(&'static str, &'static str)],
+    attributes: Attributes,
     failed: bool,
 }
 
@@ -103,14 +106,13 @@ impl Traffic {
         let mut spans = 1;
         let pays = trace % 4 != 3;
         let fails = pays && trace % 20 == 5;
-        const FRONT: &[(&str, &str)] = &[
+        const FRONT: Attributes = &[
             ("http.request.method", "POST"),
             ("http.route", "/checkout"),
             ("http.response.status_code", "200"),
             ("user_agent.original", "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)"),
         ];
-        type Leg =
-            (usize, &'static [(&'static str, &'static str)], &'static str, u64, Option<&'static [(&'static str, &'static str)]>);
+        type Leg = (usize, Attributes, &'static str, u64, Option<Attributes>);
         let legs: [Leg; 4] = [
             (
                 1,

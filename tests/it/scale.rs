@@ -57,6 +57,13 @@ fn what_is_kept_depends_on_the_spans_and_not_on_files_encodings_order_or_threads
     assert_eq!(in_files.thinning.as_ref(), Some(&thinning));
     assert_eq!(in_files.files.iter().map(|file| file.spans).sum::<u64>(), expected.files[0].spans);
 
+    let mut together = reader(4_000);
+    let parts = files.iter().map(|file| ("part".to_owned(), &file[..])).collect();
+    assert!(together.read_together(parts).into_iter().all(|read| read.is_ok()));
+    let together = together.finish();
+    assert_eq!((together.traces.len(), &together.files), (in_files.traces.len(), &in_files.files));
+    assert!(together.traces.iter().zip(&in_files.traces).all(|(a, b)| a.spans == b.spans), "also which file each came from");
+
     for threads in [1, 5] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
         let set = pool.install(|| read(4_000, &json[..]));

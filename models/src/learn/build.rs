@@ -195,8 +195,9 @@ fn replicas(inferred: &Inferred, service: u32) -> Param<u32> {
 fn own_failures(inferred: &Inferred) -> BTreeMap<u32, u64> {
     let mut failures: BTreeMap<u32, u64> = BTreeMap::new();
     for (request, &rejected) in inferred.log.requests.iter().zip(&inferred.load.rejected) {
-        if rejected {
-            continue; // the full queue's doing
+        // A full queue's doing; or a piece of a request, which counts in no operation.
+        if rejected || request.origin == super::log::Origin::Fragment {
+            continue;
         }
         let calls = inferred.log.calls_of(request);
         let blameless = calls.iter().all(|c| !c.failed || inferred.unawaited.contains(&(request.op, c.target)));

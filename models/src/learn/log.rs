@@ -196,11 +196,7 @@ impl Log {
         if let Some(index) = self.services.get_index_of(name) {
             return index as u32;
         }
-        let name = match name.trim() {
-            "" => "unknown".to_owned(),
-            name => name.replace("->", "-"),
-        };
-        let entry = self.services.entry(name.into());
+        let entry = self.services.entry(plain_name(name, "unknown").into());
         let index = entry.index();
         entry.or_default();
         index as u32
@@ -210,5 +206,18 @@ impl Log {
     pub(crate) fn op(&mut self, service: u32, name: &Arc<str>) -> u32 {
         let name = if name.trim().is_empty() { "call".into() } else { name.clone() };
         self.ops.insert_full((service, name)).0 as u32
+    }
+}
+
+/// A name that a model can be written with: no space around it, no arrow in it, not the star that means all. `nameless` for none.
+pub(crate) fn plain_name(name: &str, nameless: &str) -> String {
+    let mut name = name.trim().to_owned();
+    while name.contains("->") {
+        name = name.replace("->", "-");
+    }
+    match name.as_str() {
+        "" => nameless.to_owned(),
+        "*" => "star".to_owned(),
+        _ => name,
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use super::extract::{Delivery, Extracted, Raw};
-use super::log::{Attempt, Call, Log, Target, TopicSeen};
+use super::log::{Attempt, Call, Log, Target, TopicSeen, plain_name};
 use crate::trace::PeerKind;
 
 /// Clocks are read twice between one attempt's end and the next one's start; this much overlap is none.
@@ -137,12 +137,13 @@ impl Topics {
             by_destination.entry(destination.clone()).or_default();
         }
         let consumers = |d: &Arc<str>| seen.keys().filter(|(other, _)| other == d).count();
+        let mut taken = BTreeSet::new();
         for ((destination, service), ops) in &seen {
-            let mut name = destination.replace("->", "-");
+            let mut name = plain_name(destination, "topic");
             if consumers(destination) > 1 {
                 name = format!("{name}@{}", log.service_name(*service));
             }
-            if log.services.contains_key(name.as_str()) {
+            while log.services.contains_key(name.as_str()) || !taken.insert(name.clone()) {
                 name.push_str("-topic");
             }
             let consumer = ops.iter().max_by_key(|&(op, n)| (*n, std::cmp::Reverse(*op))).map_or(0, |(op, _)| *op);

@@ -158,7 +158,7 @@ impl<'r> Inbox<'r> {
 
     /// Takes what a part has found. Parts are to be taken in the order of the input.
     pub(crate) fn absorb(&mut self, mut part: Part) -> Result<(), Stop> {
-        self.kept.absorb(part.kept, &part.names, self.names);
+        self.kept.absorb(part.kept, self.input, &part.names, self.names);
         self.names.cut += std::mem::take(&mut part.names.cut);
         let (ours, theirs) = (&mut self.notes, part.notes);
         ours.format = ours.format.or(theirs.format);

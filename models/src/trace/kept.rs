@@ -151,8 +151,8 @@ impl Kept {
         }
     }
 
-    /// Takes all of a part, whose texts come from `its_names`. Where these are many for its spans, their copies in `names` are taken.
-    pub(crate) fn absorb(&mut self, part: Kept, its_names: &Names, names: &mut Names) {
+    /// Takes all of a part of this input, whose texts come from `its_names`. Where these are many for its spans, their copies in `names` are taken.
+    pub(crate) fn absorb(&mut self, part: Kept, input: u32, its_names: &Names, names: &mut Names) {
         self.read += part.read;
         for (service, &count) in &part.roots {
             let service = names.get(service);
@@ -168,6 +168,7 @@ impl Kept {
             if !self.keeps(span.trace_id) {
                 continue;
             }
+            span.input = input;
             if copy_names {
                 for name in [&mut span.service, &mut span.instance, &mut span.operation] {
                     *name = names.get(name);

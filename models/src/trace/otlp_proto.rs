@@ -369,10 +369,10 @@ fn span(bytes: &[u8], scope: &str, recorder: &Recorder, inbox: &mut Inbox<'_>) -
                     }
                 }
             }
-            (number::TRACE_ID..=number::ATTRIBUTES | number::EVENTS | number::LINKS | number::STATUS, value) => {
-                if kept || !matches!(value, Wire::Bytes(_)) {
-                    return Err(undecodable(WRONG_TYPE));
-                }
+            (number::TRACE_ID..=number::ATTRIBUTES | number::EVENTS | number::LINKS | number::STATUS, value)
+                if kept || !matches!(value, Wire::Bytes(_)) =>
+            {
+                return Err(undecodable(WRONG_TYPE));
             }
             _ => {}
         }
