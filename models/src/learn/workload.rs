@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::log::{Log, Origin, Request};
 use super::numbers::interquartile_mean;
 use super::traffic::Traffic;
+use crate::check::MAX_PER_S;
 use crate::param::Param;
 
 /// The users of one service.
@@ -120,16 +121,18 @@ pub(crate) fn entries(log: &Log, covered: &Covered) -> Vec<EntrySeen> {
 fn rate(arrivals: &[(u64, f64, u32)], covered: &Covered, traffic: &Traffic) -> Param<f64> {
     let total: f64 = arrivals.iter().map(|(_, weight, _)| weight).sum();
     let n = arrivals.len() as f64;
-    let mean = total / covered.seconds.max(1.0);
+    // A share of one in a billion, said or mistaken, must not make a model that no run would end with.
+    let possible = |per_s: f64| per_s.min(MAX_PER_S);
+    let mean = possible(total / covered.seconds.max(1.0));
     if covered.seconds < 1.0 || n < 5.0 {
-        return Param::assumed(mean, [mean / 10.0, mean * 10.0]);
+        return Param::assumed(mean, [mean / 10.0, possible(mean * 10.0)]);
     }
     // What was kept decides: a thinned stream has many empty seconds.
     let dense = covered.seconds >= DENSE_SECONDS && n / covered.seconds >= DENSE_PER_S;
     let steady = traffic.is_steady() && !traffic.is_bursty() && covered.stretches.len() == 1;
-    let value = if dense && !steady { per_second(arrivals, covered) } else { mean };
+    let value = if dense && !steady { possible(per_second(arrivals, covered)) } else { mean };
     let half = (1.645 * libm::sqrt(traffic.dispersion.max(1.0) / n)).min(0.9);
-    Param::observed(value).with_range([value * (1.0 - half), value * (1.0 + half)])
+    Param::observed(value).with_range([value * (1.0 - half), possible(value * (1.0 + half))])
 }
 
 /// How steadily users come, with the holes between recordings closed. Steps across recordings would tell of nothing but these.
