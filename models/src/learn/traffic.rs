@@ -94,14 +94,15 @@ fn segment(counts: &[f64], from: usize, to: usize, noise: f64, cuts: &mut Vec<us
         let fit = |sum: f64, n: f64| if sum > 0.0 { sum * libm::log(sum / n) } else { 0.0 };
         let mut best = (0.0, 0);
         let mut left: f64 = counts[from..to].iter().take(LEAST_STEP).sum();
-        for cut in from + LEAST_STEP..(to + 1).saturating_sub(LEAST_STEP) {
+        let last = (to + 1).saturating_sub(LEAST_STEP);
+        for (cut, count) in counts.iter().enumerate().take(last).skip(from + LEAST_STEP) {
             let before = (cut - from) as f64;
             let gain = 2.0 * (fit(left, before) + fit(all - left, n - before) - fit(all, n)) / noise;
             let (low, high) = (left / before, (all - left) / (n - before));
             if gain > best.0 && (high - low).abs() > LEAST_STEP_CHANGE * low.max(high) {
                 best = (gain, cut);
             }
-            left += counts[cut];
+            left += count;
         }
         if best.0 > sure {
             cuts.push(best.1);
