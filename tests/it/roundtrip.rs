@@ -55,7 +55,7 @@ fn trip(yaml: &str, seconds: u64) -> Trip {
 }
 
 /// What a step calls; spans name a consumer's operation after its topic.
-fn word(model: &Model, step: &Step) -> Option<String> {
+fn word(step: &Step) -> Option<String> {
     let times = |times: &[(u32, f64)]| if times == [(1, 1.0)] { "" } else { "*" };
     let call = |call: &Call| {
         let wait = if call.wait { "" } else { "~" };
@@ -65,7 +65,7 @@ fn word(model: &Model, step: &Step) -> Option<String> {
         Step::Work(_) => return None,
         Step::Call(c) => call(c),
         Step::Parallel { branches, .. } => {
-            let mut words: Vec<String> = branches.iter().filter_map(|branch| word(model, branch)).collect();
+            let mut words: Vec<String> = branches.iter().filter_map(word).collect();
             words.sort();
             format!("({})", words.join(" | "))
         }
@@ -77,8 +77,8 @@ fn word(model: &Model, step: &Step) -> Option<String> {
     })
 }
 
-fn words(model: &Model, path: &CallPath) -> String {
-    path.steps.iter().filter_map(|step| word(model, step)).collect::<Vec<_>>().join(", ")
+fn words(path: &CallPath) -> String {
+    path.steps.iter().filter_map(word).collect::<Vec<_>>().join(", ")
 }
 
 impl Trip {
@@ -108,17 +108,17 @@ impl Trip {
             for (name, operation) in &known.operations {
                 let op = self.spoken(&OpRef::new(service, name));
                 let found = &model.services[service].operations.get(&op.operation).unwrap_or_else(|| panic!("{op} is not there"));
-                let shapes = |model: &Model, paths: &[CallPath]| -> BTreeMap<String, (f64, f64)> {
+                let shapes = |paths: &[CallPath]| -> BTreeMap<String, (f64, f64)> {
                     let total: f64 = paths.iter().map(|path| path.weight.value).sum();
                     let mut shapes = BTreeMap::new();
                     for path in paths {
                         let half = path.weight.range.map_or(0.0, |[low, high]| (high - low) / 2.0);
-                        let (weight, width) = shapes.entry(words(model, path)).or_insert((0.0, 0.0));
+                        let (weight, width) = shapes.entry(words(path)).or_insert((0.0, 0.0));
                         (*weight, *width) = (*weight + path.weight.value / total, *width + half / total);
                     }
                     shapes
                 };
-                let (known, found) = (shapes(truth, &operation.paths), shapes(model, &found.paths));
+                let (known, found) = (shapes(&operation.paths), shapes(&found.paths));
                 assert_eq!(known.keys().collect::<Vec<_>>(), found.keys().collect::<Vec<_>>(), "the paths of {op}");
                 for (shape, (weight, half)) in &found {
                     let off = (known[shape].0 - weight).abs();
@@ -137,8 +137,8 @@ impl Trip {
                 let op = self.spoken(&OpRef::new(service, name));
                 let found = &self.model().services[service].operations[&op.operation];
                 for path in &operation.paths {
-                    let shape = words(&self.truth, path);
-                    let same = found.paths.iter().find(|other| words(self.model(), other) == shape).expect("structure is exact");
+                    let shape = words(path);
+                    let same = found.paths.iter().find(|other| words(other) == shape).expect("structure is exact");
                     let share = same.weight.value;
                     let n = found.observed.as_ref().map_or(0, |observed| observed.calls) as f64 * share;
                     let works = |path: &CallPath| -> Vec<Dist> {
@@ -652,7 +652,7 @@ fn ranges_of_nine_in_ten_hold_the_truth_about_nine_times_in_ten() {
         note("rate", Some(holds(&model.workload["users"].rate, 40.0)));
         let get = &model.services["web"].operations["get"];
         for path in &get.paths {
-            let truth = if words(model, path).starts_with("a.x") { 0.7 } else { 0.3 };
+            let truth = if words(path).starts_with("a.x") { 0.7 } else { 0.3 };
             note("weight", Some(holds(&path.weight, truth)));
         }
         note("error rate of web", get.error_rate.map(|error| holds(&error, 0.03)));
