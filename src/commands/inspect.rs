@@ -69,7 +69,10 @@ fn as_text(model: &Model, analysis: &Analysis) -> String {
 fn head(model: &Model) -> String {
     let learned = model.learned.as_ref().map_or_else(
         || "written by hand".to_owned(),
-        |l| format!("learned from {} traces ({} spans, {:.0} s)", l.traces, l.spans, l.seconds),
+        |l| match l.traces {
+            0 => "made from a graph summary, without traces".to_owned(),
+            _ => format!("learned from {} traces ({} spans, {:.0} s)", l.traces, l.spans, l.seconds),
+        },
     );
     let plural = |n: usize, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
     let mut text = format!("{}, {}; {learned}\n", plural(model.services.len(), "service"), plural(model.topics.len(), "topic"));

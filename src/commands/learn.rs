@@ -65,13 +65,14 @@ pub fn lesson_with(input: &Input, known: Option<&Overlay>, sampling: Option<f64>
 /// Says on stderr what was read, and what was left out and why.
 pub fn say_what_was_read(input: &Input) {
     for file in &input.traces.files {
+        let what = match file.edges {
+            0 => format!("{} traces, {} spans, {} services", file.traces, file.spans, file.services),
+            edges => format!("no traces, {edges} calls between {} services", file.services),
+        };
         show::note(format_args!(
-            "{}: {}, {} traces, {} spans, {} services{}",
+            "{}: {}, {what}{}",
             show::plain(&file.path),
             file.format,
-            file.traces,
-            file.spans,
-            file.services,
             if file.skipped > 0 { format!(", {} records skipped", file.skipped) } else { String::new() }
         ));
         for skipped in file.skipped_records.iter().take(5) {
@@ -113,6 +114,7 @@ fn file(notes: &FileNotes) -> Value {
         "traces": notes.traces,
         "spans": notes.spans,
         "services": notes.services,
+        "edges": notes.edges,
         "skipped": notes.skipped,
         "skipped_records": records.collect::<Vec<_>>(),
     })

@@ -30,6 +30,7 @@ mod reports;
 mod scenarios;
 mod shop;
 mod story;
+mod summaries;
 mod support;
 mod topics;
 mod users;

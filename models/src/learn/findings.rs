@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use super::summary::SummaryFinding;
 use crate::system::EdgeName;
 use crate::units::Nanos;
 
@@ -203,6 +204,8 @@ pub enum Finding {
         /// The call.
         callee: String,
     },
+    /// What a graph summary without traces leaves open.
+    Summary(SummaryFinding),
     /// Numbers that traces cannot tell.
     Assumed {
         /// Services whose workers are a guess.
@@ -221,7 +224,7 @@ fn percent(part: u64, whole: u64) -> f64 {
 }
 
 /// Names in a sentence, at most six of them.
-fn list<T: fmt::Display>(items: &[T]) -> String {
+pub(super) fn list<T: fmt::Display>(items: &[T]) -> String {
     const SHOWN: usize = 6;
     let mut text = items.iter().take(SHOWN).map(T::to_string).collect::<Vec<_>>().join(", ");
     if items.len() > SHOWN {
@@ -340,6 +343,7 @@ impl fmt::Display for Finding {
             Finding::EndlessCall { caller, callee } => {
                 write!(f, "the call of {caller} to {callee} is left out: with it a request would call itself for ever")
             }
+            Finding::Summary(finding) => finding.fmt(f),
             Finding::Assumed { workers, queues, failures, topics } => {
                 f.write_str("assumed, because traces do not tell:")?;
                 let mut parts = Vec::new();

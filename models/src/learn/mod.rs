@@ -19,6 +19,7 @@ mod paths;
 mod recordings;
 mod resolve;
 mod steps;
+mod summary;
 mod surprises;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ use self::edges::Failures;
 pub(crate) use self::edges::{Edges, Node};
 pub use self::findings::Finding;
 use self::log::Log;
+pub use self::summary::SummaryFinding;
 use crate::error::{InputError, InputErrors};
 use crate::graph::InteractionGraph;
 use crate::system::{EdgeName, Model};
@@ -80,6 +82,9 @@ struct Inferred {
 ///
 /// Fails if there is nothing to learn from: no request of any service.
 pub fn learn(traces: &TraceSet, options: &LearnOptions) -> Result<Lesson, InputErrors> {
+    if traces.traces.is_empty() && !traces.summaries.is_empty() {
+        return Ok(summary::learn(&traces.summaries, options));
+    }
     let recordings = recordings::Recordings::of(&traces.traces);
     let log = resolve::resolve(extract::extract(&traces.traces, &recordings, options.sampling));
     let unawaited = paths::unawaited(&log);
@@ -102,6 +107,7 @@ pub fn learn(traces: &TraceSet, options: &LearnOptions) -> Result<Lesson, InputE
     let mut findings: Vec<Finding> = recordings.finding(&traces.files).into_iter().collect();
     let mut model = build::build(&mut inferred, options, &mut findings);
     surprises::surprises(&mut inferred, &model, &mut findings);
+    findings.extend(summary::beside_traces(&traces.summaries, &model));
     if let Some(learned) = &mut model.learned {
         learned.notes = findings.iter().map(Finding::to_string).collect();
     }

@@ -91,13 +91,11 @@ fn varint(mut bytes: &[u8]) -> Option<(u64, &[u8])> {
 /// A known kind of JSON that holds no traces, or none that can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoTrace {
-    /// Call counts between services (Jaeger's and Zipkin's dependencies).
-    Dependencies,
     /// Tempo's answer to a search.
     TempoSearch,
-    /// Kiali's graph.
-    Kiali,
-    /// An answer of Prometheus.
+    /// Kiali's graph without an edge.
+    EmptyGraph,
+    /// An answer of Prometheus with other metrics, or none.
     Prometheus,
     /// Jaeger's storage model as protobuf JSON.
     JaegerApiV2,
@@ -113,12 +111,9 @@ impl NoTrace {
     /// What it is, for people.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            NoTrace::Dependencies => {
-                "dependency links (Jaeger dependencies, Zipkin links): call counts between services, no spans"
-            }
             NoTrace::TempoSearch => "a Tempo search answer: trace ids and summaries, no whole traces",
-            NoTrace::Kiali => "a Kiali graph: rates between workloads, no spans",
-            NoTrace::Prometheus => "a Prometheus answer: metrics, no spans",
+            NoTrace::EmptyGraph => "a Kiali graph without any edge",
+            NoTrace::Prometheus => "a Prometheus answer without service-graph metrics",
             NoTrace::JaegerApiV2 => "Jaeger's storage form (api_v2 protobuf JSON)",
             NoTrace::BareSpan => "an OTLP span without the resource that says whose it is",
             NoTrace::EmptyAnswer => "an answer without any trace in it",
@@ -128,11 +123,9 @@ impl NoTrace {
 
     fn help(self) -> &'static str {
         match self {
-            NoTrace::Dependencies => {
-                "save the traces themselves: GET /api/traces?service=… (Jaeger), GET /api/v2/traces (Zipkin)"
-            }
             NoTrace::TempoSearch => "fetch each trace by its id: GET /api/traces/<traceID>",
-            NoTrace::Kiali | NoTrace::Prometheus => "give the traces that these numbers were counted from",
+            NoTrace::EmptyGraph => "ask for more namespaces or a longer duration",
+            NoTrace::Prometheus => "query {__name__=~\"traces_service_graph_request_.*\"} over a range",
             NoTrace::JaegerApiV2 => "save the trace from Jaeger's user interface or GET /api/v3/traces/<id>",
             NoTrace::BareSpan => "give the whole export, with resourceSpans around its spans",
             NoTrace::EmptyAnswer => "widen the time range or raise the limit of the query that made this file",

@@ -10,6 +10,7 @@ use super::detect::{self, NoTrace};
 use super::loose::Loose;
 use super::names::Names;
 use super::read::{Format, Skipped};
+use super::summary::GraphSummary;
 use crate::error::InputError;
 
 /// How many skipped records are listed one by one.
@@ -114,6 +115,8 @@ pub(crate) struct Inbox<'r> {
     pub(crate) skipped_records: Vec<Skipped>,
     /// Spans that were kept with something put right, by what that was.
     pub(crate) mended: BTreeMap<&'static str, u64>,
+    /// Calls between services, where the input has no traces but tells of these.
+    pub(crate) summary: Option<GraphSummary>,
     /// The first JSON that holds no traces, and its line.
     pub(crate) refusal: Option<(NoTrace, u64)>,
 }
@@ -123,6 +126,11 @@ impl Inbox<'_> {
     pub(crate) fn recognised(&mut self, format: Format) {
         self.format.get_or_insert(format);
         self.records += 1;
+    }
+
+    /// The summary of this input, to be filled.
+    pub(crate) fn summary(&mut self) -> &mut GraphSummary {
+        self.summary.get_or_insert_default()
     }
 
     /// Remembers a record that is known to be no trace, for the error if nothing else turns up.

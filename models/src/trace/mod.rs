@@ -4,22 +4,27 @@
 
 mod assemble;
 mod attributes;
+mod dependencies;
 mod detect;
 mod inbox;
 mod jaeger;
 mod json;
+mod kiali;
 mod loose;
 mod names;
 mod operation;
 mod otlp_json;
 mod otlp_proto;
+mod prometheus;
 mod read;
 mod records;
 mod source;
+mod summary;
 mod zipkin;
 
 pub use assemble::AssemblyNotes;
 pub use read::{FileNotes, Format, Limits, ReadOptions, Reader, Skipped, TraceSet};
+pub use summary::{CallSummary, GraphSummary, Histogram, Times, Volume};
 
 use std::sync::Arc;
 

@@ -14,6 +14,7 @@ use super::detect::{self, Shape};
 use super::inbox::{Inbox, Place, Stop};
 use super::names::Names;
 use super::source::Source;
+use super::summary::GraphSummary;
 use super::{Span, Trace, otlp_proto, records};
 use crate::error::InputErrors;
 
@@ -70,6 +71,12 @@ pub enum Format {
     ZipkinV2,
     /// Zipkin, version 1.
     ZipkinV1,
+    /// Call counts between services, of Jaeger or Zipkin: no spans.
+    Dependencies,
+    /// Kiali's graph: rates between workloads, no spans.
+    KialiGraph,
+    /// `traces_service_graph_*` metrics in an answer of Prometheus: no spans.
+    ServiceGraphMetrics,
 }
 
 impl Format {
@@ -81,6 +88,9 @@ impl Format {
             Format::JaegerJson => "jaeger-json",
             Format::ZipkinV2 => "zipkin-v2",
             Format::ZipkinV1 => "zipkin-v1",
+            Format::Dependencies => "dependencies",
+            Format::KialiGraph => "kiali-graph",
+            Format::ServiceGraphMetrics => "service-graph-metrics",
         }
     }
 }
@@ -113,6 +123,8 @@ pub struct FileNotes {
     pub spans: u64,
     /// Distinct services in it.
     pub services: u64,
+    /// Pairs of caller and callee that a graph summary tells of; 0 for traces.
+    pub edges: u64,
     /// Records left out.
     pub skipped: u64,
     /// The first 100 of them.
@@ -128,6 +140,8 @@ pub struct FileNotes {
 pub struct TraceSet {
     /// Traces by first start, then id.
     pub traces: Vec<Trace>,
+    /// Calls between services that inputs tell of without traces.
+    pub summaries: Vec<GraphSummary>,
     /// What each input gave.
     pub files: Vec<FileNotes>,
     /// What assembly found and did.
@@ -153,6 +167,7 @@ pub struct Reader {
     options: ReadOptions,
     names: Names,
     spans: Vec<Span>,
+    summaries: Vec<GraphSummary>,
     files: Vec<FileNotes>,
 }
 
@@ -184,6 +199,7 @@ impl Reader {
             skipped: 0,
             skipped_records: Vec::new(),
             mended: BTreeMap::new(),
+            summary: None,
             refusal: None,
         };
         let source = match shape {
@@ -192,13 +208,13 @@ impl Reader {
             Shape::Other(_) => source,
         };
         let format = match inbox.format {
-            Some(format) if inbox.spans.len() > first_span || inbox.skipped == 0 => format,
+            Some(format) if inbox.spans.len() > first_span || inbox.summary.is_some() || inbox.skipped == 0 => format,
             _ => return Err(detect::no_traces(shape, source.trouble(), &inbox).into()),
         };
         if let Some(trouble) = source.trouble() {
             inbox.skip(Place::end(), trouble)?;
         }
-        let Inbox { halves, other_signals, skipped, skipped_records, mut mended, .. } = inbox;
+        let Inbox { halves, other_signals, skipped, skipped_records, mut mended, summary, .. } = inbox;
         if self.names.cut > 0 {
             mended.insert("a name longer than 4096 bytes was cut", std::mem::take(&mut self.names.cut));
         }
@@ -210,19 +226,21 @@ impl Reader {
             format,
             traces: assemble::distinct_traces(spans),
             spans: spans.len() as u64 - halves,
-            services: distinct_services(spans).len() as u64,
+            services: (distinct_services(spans).len() + summary.as_ref().map_or(0, |summary| summary.services().len())) as u64,
+            edges: summary.as_ref().map_or(0, |summary| summary.calls.len() as u64),
             skipped,
             skipped_records,
             other_signals,
             mended,
         });
+        self.summaries.extend(summary);
         Ok(())
     }
 
     /// Assembles all spans read into traces.
     pub fn finish(self) -> TraceSet {
         let (traces, assembly) = assemble::assemble(self.spans);
-        TraceSet { traces, files: self.files, assembly }
+        TraceSet { traces, summaries: self.summaries, files: self.files, assembly }
     }
 }
 
