@@ -6,6 +6,7 @@ use std::fmt;
 
 use super::summary::SummaryFinding;
 use crate::system::EdgeName;
+use crate::trace::{Merged, NameRule};
 use crate::units::Nanos;
 
 /// Something worth saying, with its evidence in numbers and a trace that shows it.
@@ -204,6 +205,11 @@ pub enum Finding {
         /// The call.
         callee: String,
     },
+    /// Names that were taken as one service.
+    NamesMerged {
+        /// Each service with its other names and the reason.
+        services: Vec<(String, Vec<(String, NameRule)>)>,
+    },
     /// What a graph summary without traces leaves open.
     Summary(SummaryFinding),
     /// Numbers that traces cannot tell.
@@ -217,6 +223,20 @@ pub enum Finding {
         /// Topics whose bound is a guess.
         topics: u64,
     },
+}
+
+impl Finding {
+    /// What names were joined, if any.
+    pub(super) fn names(merged: &[Merged]) -> Option<Finding> {
+        let mut services: Vec<(String, Vec<(String, NameRule)>)> = Vec::new();
+        for Merged { into, from, rule } in merged {
+            match services.last_mut().filter(|(service, _)| service == into) {
+                Some((_, names)) => names.push((from.clone(), *rule)),
+                None => services.push((into.clone(), vec![(from.clone(), *rule)])),
+            }
+        }
+        (!services.is_empty()).then_some(Finding::NamesMerged { services })
+    }
 }
 
 fn percent(part: u64, whole: u64) -> f64 {
@@ -342,6 +362,14 @@ impl fmt::Display for Finding {
             }
             Finding::EndlessCall { caller, callee } => {
                 write!(f, "the call of {caller} to {callee} is left out: with it a request would call itself for ever")
+            }
+            Finding::NamesMerged { services } => {
+                f.write_str("names taken as one service (--names changes that):")?;
+                for (i, (service, names)) in services.iter().enumerate() {
+                    let names: Vec<String> = names.iter().map(|(name, rule)| format!("{name} ({rule})")).collect();
+                    write!(f, "{} {service} = {}", if i == 0 { "" } else { ";" }, list(&names))?;
+                }
+                Ok(())
             }
             Finding::Summary(finding) => finding.fmt(f),
             Finding::Assumed { workers, queues, failures, topics } => {

@@ -83,7 +83,7 @@ struct Inferred {
 /// Fails if there is nothing to learn from: no request of any service.
 pub fn learn(traces: &TraceSet, options: &LearnOptions) -> Result<Lesson, InputErrors> {
     if traces.traces.is_empty() && !traces.summaries.is_empty() {
-        return Ok(summary::learn(&traces.summaries, options));
+        return Ok(summary::learn(traces, options));
     }
     let recordings = recordings::Recordings::of(&traces.traces);
     let log = resolve::resolve(extract::extract(&traces.traces, &recordings, options.sampling));
@@ -105,6 +105,7 @@ pub fn learn(traces: &TraceSet, options: &LearnOptions) -> Result<Lesson, InputE
     let shapes = by_op.into_iter().map(|(op, requests)| (op, paths::shapes(&log, &requests, &unawaited, &lookups))).collect();
     let mut inferred = Inferred { log, unawaited, lookups, load, edges, failures, shapes, covered, entries, entry_names };
     let mut findings: Vec<Finding> = recordings.finding(&traces.files).into_iter().collect();
+    findings.extend(Finding::names(&traces.merged_names));
     let mut model = build::build(&mut inferred, options, &mut findings);
     surprises::surprises(&mut inferred, &model, &mut findings);
     findings.extend(summary::beside_traces(&traces.summaries, &model));

@@ -24,7 +24,7 @@ use crate::system::{
     Call, CallPath, Edge, EdgeName, Entry, Learned, Model, Observed, ObservedEdge, OpRef, Operation, Publish, Service, Step,
     Topic,
 };
-use crate::trace::{GraphSummary, Times};
+use crate::trace::{GraphSummary, Times, TraceSet};
 use crate::units::Nanos;
 
 /// What every service's one operation is called.
@@ -79,8 +79,8 @@ fn times(mean: f64) -> Vec<(u32, f64)> {
 }
 
 /// Makes a model of summaries.
-pub(super) fn learn(summaries: &[GraphSummary], options: &LearnOptions) -> Lesson {
-    let mut told = Told::of(summaries);
+pub(super) fn learn(traces: &TraceSet, options: &LearnOptions) -> Lesson {
+    let mut told = Told::of(&traces.summaries);
     if let Some(share) = options.sampling {
         // Counted from sampled spans.
         told.pairs.values_mut().for_each(|pair| pair.per_s /= share.clamp(1e-9, 1.0));
@@ -103,6 +103,7 @@ pub(super) fn learn(summaries: &[GraphSummary], options: &LearnOptions) -> Lesso
     endless::break_endless(&mut model, &mut findings);
     build::number_sites(&mut model);
     findings.extend(what_is_assumed(&told, &names).into_iter().map(say));
+    findings.extend(Finding::names(&traces.merged_names));
     let notes = findings.iter().map(Finding::to_string).collect();
     model.learned = Some(Learned { traces: 0, spans: 0, seconds: told.seconds.unwrap_or(0.0), notes });
     Lesson { graph: graph(&told, &names, &asked), model, findings }

@@ -25,6 +25,8 @@ pub(crate) enum Shape {
     Json,
     /// OTLP protobuf.
     Protobuf(Framing),
+    /// Text that is no JSON: perhaps a table.
+    Text,
     /// Neither; in words.
     Other(&'static str),
 }
@@ -40,6 +42,20 @@ pub(crate) fn shape(head: &[u8], frame_limit: usize) -> Shape {
     if let Some(framing) = framing(head, frame_limit) {
         return Shape::Protobuf(framing);
     }
+    let is_text = head.iter().all(|&b| b.is_ascii_graphic() || b.is_ascii_whitespace() || b >= 0x80);
+    if is_text
+        && !matches!(
+            head,
+            [b'P', b'K', 3, 4, ..]
+                | [b'B', b'Z', b'h', ..]
+                | [b'P', b'A', b'R', b'1', ..]
+                | [b'<', ..]
+                | [0xff, 0xfe, ..]
+                | [0xfe, 0xff, ..]
+        )
+    {
+        return Shape::Text;
+    }
     Shape::Other(match head {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "text in UTF-16",
         [b'P', b'K', 3, 4, ..] => "a zip archive",
@@ -47,7 +63,6 @@ pub(crate) fn shape(head: &[u8], frame_limit: usize) -> Shape {
         [0xfd, b'7', b'z', b'X', b'Z', ..] => "data compressed by xz",
         [b'P', b'A', b'R', b'1', ..] => "a Parquet file",
         [b'<', ..] => "HTML or XML",
-        _ if head.iter().all(|&b| b.is_ascii_graphic() || b.is_ascii_whitespace() || b >= 0x80) => "text that is not JSON",
         _ => "binary data of an unknown kind",
     })
 }
@@ -160,6 +175,7 @@ pub(crate) fn no_traces(shape: Shape, trouble: Option<&str>, inbox: &Inbox<'_>) 
             (what.to_owned(), "unpack it first")
         }
         (_, Shape::Other(what), _) => (what.to_owned(), EXPECTED_HELP),
+        (_, Shape::Text, _) if inbox.skipped == 0 => ("text that is not JSON".to_owned(), EXPECTED_HELP),
         (_, _, Some((no_trace, line))) => return refused(inbox.name, no_trace, line),
         _ if inbox.other_signals > 0 => {
             let found = format!("{} records of metrics or logs, and no traces", inbox.other_signals);

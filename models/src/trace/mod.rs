@@ -4,6 +4,7 @@
 
 mod assemble;
 mod attributes;
+mod canonical;
 mod dependencies;
 mod detect;
 mod inbox;
@@ -19,11 +20,14 @@ mod prometheus;
 mod read;
 mod records;
 mod source;
+mod spans_csv;
 mod summary;
 mod zipkin;
 
 pub use assemble::AssemblyNotes;
+pub use canonical::{Merged, NameRule, NameRules};
 pub use read::{FileNotes, Format, Limits, ReadOptions, Reader, Skipped, TraceSet};
+pub use spans_csv::CsvMap;
 pub use summary::{CallSummary, GraphSummary, Histogram, Times, Volume};
 
 use std::sync::Arc;

@@ -10,10 +10,12 @@ use std::fmt;
 use std::io::Read;
 
 use super::assemble::{self, AssemblyNotes};
+use super::canonical::{self, Merged, NameRules};
 use super::detect::{self, Shape};
 use super::inbox::{Inbox, Place, Stop};
 use super::names::Names;
 use super::source::Source;
+use super::spans_csv::{self, CsvMap};
 use super::summary::GraphSummary;
 use super::{Span, Trace, otlp_proto, records};
 use crate::error::InputErrors;
@@ -23,9 +25,16 @@ use crate::error::InputErrors;
 pub struct ReadOptions {
     /// Stop at the first bad record.
     pub strict: bool,
+    /// Which column of a table is what; `None`: as its header tells, if it is a known one.
+    pub csv_map: Option<CsvMap>,
+    /// What a person says about the names of services.
+    pub names: NameRules,
     /// What no input may exceed.
     pub limits: Limits,
 }
+
+/// Longest row of a table.
+const MAX_ROW: usize = 4 << 20;
 
 /// What no input may exceed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +86,8 @@ pub enum Format {
     KialiGraph,
     /// `traces_service_graph_*` metrics in an answer of Prometheus: no spans.
     ServiceGraphMetrics,
+    /// A table of spans.
+    Csv,
 }
 
 impl Format {
@@ -91,6 +102,7 @@ impl Format {
             Format::Dependencies => "dependencies",
             Format::KialiGraph => "kiali-graph",
             Format::ServiceGraphMetrics => "service-graph-metrics",
+            Format::Csv => "csv",
         }
     }
 }
@@ -144,6 +156,8 @@ pub struct TraceSet {
     pub summaries: Vec<GraphSummary>,
     /// What each input gave.
     pub files: Vec<FileNotes>,
+    /// Names that were taken as another one.
+    pub merged_names: Vec<Merged>,
     /// What assembly found and did.
     pub assembly: AssemblyNotes,
 }
@@ -205,6 +219,9 @@ impl Reader {
         let source = match shape {
             Shape::Json => records::read_all(source, limits.value_bytes, &mut inbox)?,
             Shape::Protobuf(framing) => otlp_proto::read_all(source, framing, &limits, &mut inbox)?,
+            Shape::Text => {
+                spans_csv::read_all(source, self.options.csv_map.as_ref(), limits.value_bytes.min(MAX_ROW), &mut inbox)?
+            }
             Shape::Other(_) => source,
         };
         let format = match inbox.format {
@@ -238,9 +255,10 @@ impl Reader {
     }
 
     /// Assembles all spans read into traces.
-    pub fn finish(self) -> TraceSet {
+    pub fn finish(mut self) -> TraceSet {
+        let merged_names = canonical::unify(&mut self.spans, &mut self.summaries, &self.options.names, &mut self.names);
         let (traces, assembly) = assemble::assemble(self.spans);
-        TraceSet { traces, summaries: self.summaries, files: self.files, assembly }
+        TraceSet { traces, summaries: self.summaries, files: self.files, merged_names, assembly }
     }
 }
 
