@@ -58,7 +58,8 @@ pub(crate) fn extract(traces: &[Trace], recordings: &Recordings, sampling: Optio
     for trace in traces {
         let share = trace.spans.iter().find_map(|s| s.sampled_share).filter(|&s| s > 0.0 && s <= 1.0);
         let weight = 1.0 / sampling.or(share).unwrap_or(1.0).clamp(1e-9, 1.0);
-        out.log.traces.push(TraceSeen { id: trace.id, weight, share, spans: trace.spans.len() as u32 });
+        let kept = trace.spans.iter().map(|s| s.kept).max().unwrap_or_default();
+        out.log.traces.push(TraceSeen { id: trace.id, weight, share, kept, spans: trace.spans.len() as u32 });
         out.log.spans += trace.spans.len() as u64;
         out.log.orphans += trace.orphan.iter().filter(|&&o| o).count() as u64;
         Walk::new(trace, recordings.shift_ns(trace)).run(&mut out);

@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use super::sampling::Unfair;
 use super::summary::SummaryFinding;
 use crate::system::EdgeName;
 use crate::trace::{Merged, NameRule};
@@ -205,6 +206,8 @@ pub enum Finding {
         /// The call.
         callee: String,
     },
+    /// The traces are no fair sample of the traffic.
+    Unfair(Unfair),
     /// Names that were taken as one service.
     NamesMerged {
         /// Each service with its other names and the reason.
@@ -371,6 +374,7 @@ impl fmt::Display for Finding {
                 }
                 Ok(())
             }
+            Finding::Unfair(finding) => finding.fmt(f),
             Finding::Summary(finding) => finding.fmt(f),
             Finding::Assumed { workers, queues, failures, topics } => {
                 f.write_str("assumed, because traces do not tell:")?;

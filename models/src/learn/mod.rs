@@ -18,6 +18,7 @@ pub(crate) mod numbers;
 mod paths;
 mod recordings;
 mod resolve;
+mod sampling;
 mod steps;
 mod summary;
 mod surprises;
@@ -32,6 +33,7 @@ use self::edges::Failures;
 pub(crate) use self::edges::{Edges, Node};
 pub use self::findings::Finding;
 use self::log::Log;
+pub use self::sampling::Unfair;
 pub use self::summary::SummaryFinding;
 use crate::error::{InputError, InputErrors};
 use crate::graph::InteractionGraph;
@@ -61,6 +63,8 @@ pub struct Lesson {
     pub graph: InteractionGraph,
     /// Surprises, caveats and assumptions; also in words in the model's notes.
     pub findings: Vec<Finding>,
+    /// Longest call of each edge, as the caller saw it.
+    pub longest: BTreeMap<EdgeName, Nanos>,
 }
 
 /// Everything that was inferred, before it becomes a model.
@@ -92,10 +96,12 @@ pub fn learn(traces: &TraceSet, options: &LearnOptions) -> Result<Lesson, InputE
     let load = load::load(&log, &options.known_workers);
     let (mut edges, failures) = edges::edges(&log, &unawaited);
     let covered = workload::covered(&log);
-    let entries = workload::entries(&log, &covered);
+    let mut entries = workload::entries(&log, &covered);
     if entries.is_empty() {
         return Err(nothing(traces, &log));
     }
+    let unfair = sampling::unfair(&log);
+    sampling::mark_rates(&mut entries, &unfair, options.sampling.is_some());
     let entry_names = workload::names(&log, &entries);
     let graph = InteractionGraph::from_log(&log, &mut edges, covered.seconds);
     let mut by_op: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
@@ -106,13 +112,19 @@ pub fn learn(traces: &TraceSet, options: &LearnOptions) -> Result<Lesson, InputE
     let mut inferred = Inferred { log, unawaited, lookups, load, edges, failures, shapes, covered, entries, entry_names };
     let mut findings: Vec<Finding> = recordings.finding(&traces.files).into_iter().collect();
     findings.extend(Finding::names(&traces.merged_names));
+    findings.extend(unfair.into_iter().map(Finding::Unfair));
+    let longest = inferred.edges.iter().map(|((from, to), edge)| {
+        let longest = edge.durations.iter().copied().max().unwrap_or(0);
+        (EdgeName::new(from.name(&inferred.log), to.name(&inferred.log)), Nanos::from_nanos(longest))
+    });
+    let longest = longest.collect();
     let mut model = build::build(&mut inferred, options, &mut findings);
     surprises::surprises(&mut inferred, &model, &mut findings);
     findings.extend(summary::beside_traces(&traces.summaries, &model));
     if let Some(learned) = &mut model.learned {
         learned.notes = findings.iter().map(Finding::to_string).collect();
     }
-    Ok(Lesson { model, graph, findings })
+    Ok(Lesson { model, graph, findings, longest })
 }
 
 /// The interaction graph alone.

@@ -106,7 +106,7 @@ pub(super) fn learn(traces: &TraceSet, options: &LearnOptions) -> Lesson {
     findings.extend(Finding::names(&traces.merged_names));
     let notes = findings.iter().map(Finding::to_string).collect();
     model.learned = Some(Learned { traces: 0, spans: 0, seconds: told.seconds.unwrap_or(0.0), notes });
-    Lesson { graph: graph(&told, &names, &asked), model, findings }
+    Lesson { graph: graph(&told, &names, &asked), model, findings, longest: BTreeMap::new() }
 }
 
 /// Calls that summaries tell of and a model learned from traces lacks.
@@ -224,7 +224,8 @@ fn service(
             steps.push(Step::Call(Call { to, site: 0, times, on_failure, wait: true, fallback: None }));
         }
     }
-    let path = CallPath { weight: Param::assumed(1.0, [1.0, 1.0]), steps };
+    // Every request is taken to be alike.
+    let path = CallPath { weight: Param { value: 1.0, source: Source::Assumed, range: None }, steps };
     let busy = answered.as_ref().map_or(1.0, |answered| requests * answered.mean_s);
     let observed = observed(told, name, requests);
     Service {

@@ -104,7 +104,7 @@ fn number(raw: &Loose<'_>) -> Option<f64> {
         Loose::Float(number) => *number,
         _ => return None,
     };
-    (number >= 0.0 && number < 1e12).then_some(number)
+    (0.0..1e12).contains(&number).then_some(number)
 }
 
 /// What an edge carries.

@@ -114,6 +114,20 @@ pub struct Span {
     pub links: Vec<(u128, u64)>,
     /// Share of traces that were kept when this one was (head sampling), if the source says.
     pub sampled_share: Option<f64>,
+    /// How it was decided that its trace was kept, if the source says.
+    pub kept: Kept,
+}
+
+/// How it was decided that a trace was kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kept {
+    /// Not said, or by chance alone.
+    #[default]
+    ByChance,
+    /// As one of so many in a second, whatever the traffic (Jaeger's rate-limiting samplers): how many there were is not told.
+    ByRate,
+    /// By what it turned out to be: slow, failed, of a certain kind (tail sampling).
+    ByPolicy,
 }
 
 /// What kind of thing a span's peer is.

@@ -82,15 +82,27 @@ impl fmt::Display for SummaryFinding {
             SummaryFinding::SecondsAssumed => f.write_str(
                 "the counts name no time that they were made over: a day is assumed (an hour to a week), and all rates follow from that",
             ),
-            SummaryFinding::EntryAssumed { service, range: [low, high] } => write!(
-                f,
-                "nobody is seen to call {service}: users are assumed to, {low:.3} to {high:.3} times a second, as its own calls suggest"
-            ),
+            SummaryFinding::EntryAssumed { service, range: [low, high] } => {
+                write!(f, "nobody is seen to call {service}: users are assumed to, {}", short(*low))?;
+                if high > low {
+                    write!(f, " to {}", short(*high))?;
+                }
+                f.write_str(" times a second, as its own calls suggest")
+            }
             SummaryFinding::ErrorsUnknown => f.write_str("the summary tells no errors: none are in the model"),
             SummaryFinding::LeftOut { what } => write!(f, "left out: {}", findings::list(what)),
             SummaryFinding::NotInTraces { calls } => {
                 write!(f, "{} calls are in the graph summary and not in the traces: {}", calls.len(), findings::list(calls))
             }
         }
+    }
+}
+
+/// Three significant digits.
+fn short(rate: f64) -> String {
+    match rate {
+        rate if rate >= 100.0 => format!("{rate:.0}"),
+        rate if rate >= 1.0 => format!("{rate:.2}"),
+        rate => format!("{rate:.4}"),
     }
 }

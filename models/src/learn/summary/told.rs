@@ -131,7 +131,7 @@ pub(super) fn quantiles(histogram: &Histogram) -> Option<Vec<(f64, Nanos)>> {
         })
         .collect();
     let total = histogram.count.unwrap_or(0.0).max(seen);
-    if !(total > 0.0) {
+    if total <= 0.0 {
         return None;
     }
     let last_finite = rising.iter().rev().find(|(bound, _)| bound.is_finite())?.0;
