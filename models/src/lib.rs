@@ -6,6 +6,7 @@ pub mod error;
 pub mod format;
 pub mod graph;
 pub mod learn;
+pub mod manifests;
 pub mod metrics;
 pub mod names;
 pub mod param;
