@@ -25,7 +25,7 @@ pub fn act(args: &Inspect) -> Result<(), Failure> {
     let model = match args.inputs.as_slice() {
         [path] if inputs::looks_like_a_model(path) => inputs::model(path)?,
         paths => {
-            let input = inputs::traces(paths, args.reading.strict)?;
+            let input = inputs::traces(paths, &args.reading)?;
             learn::say_what_was_read(&input);
             learn::lesson(&input, &args.reading)?.model
         }

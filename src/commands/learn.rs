@@ -1,7 +1,8 @@
 //! `learn`: traces to model.
 
-use models::format::{Overlay, write_model};
+use models::format::{timeouts_never_met, write_model};
 use models::learn::{Finding, LearnOptions, Lesson, learn};
+use models::manifests::Known;
 use models::trace::FileNotes;
 use serde_json::{Value, json};
 
@@ -12,14 +13,14 @@ use crate::{output, show};
 
 /// Reads, learns, writes the model, says what was read.
 pub fn act(args: &Learn) -> Result<(), Failure> {
-    if args.input.traces.is_empty() {
+    if args.input.traces.is_empty() && !args.input.reading.live.is_asked_for() {
         return Err(Failure::refused(
             "learn",
-            "at least one trace file, folder, or - for standard input",
+            "at least one trace file, folder, - for standard input, or a live source such as --jaeger URL",
             "foreshock learn traces/ -o model.yaml",
         ));
     }
-    let input = inputs::traces(&args.input.traces, args.input.reading.strict)?;
+    let input = inputs::traces(&args.input.traces, &args.input.reading)?;
     let lesson = lesson(&input, &args.input.reading)?;
     let model = write_model(&lesson.model);
     match &args.output {
@@ -38,26 +39,40 @@ pub fn act(args: &Learn) -> Result<(), Failure> {
 
 /// The lesson of these traces, with what the user knows laid over it.
 pub fn lesson(input: &Input, reading: &Reading) -> Result<Lesson, Failure> {
-    let known = reading.with.as_deref().map(inputs::overlay).transpose()?;
-    lesson_with(input, known.as_ref(), reading.sampling)
+    lesson_with(input, &inputs::known(&reading.with)?, reading.sampling)
 }
 
 /// As [`lesson`], with the known things at hand.
-pub fn lesson_with(input: &Input, known: Option<&Overlay>, sampling: Option<f64>) -> Result<Lesson, Failure> {
+pub fn lesson_with(input: &Input, known: &[Known], sampling: Option<f64>) -> Result<Lesson, Failure> {
     let mut options = LearnOptions { sampling, ..LearnOptions::default() };
-    if let Some(known) = known {
-        options.known_workers = known.known_workers();
-        options.known_caches = known.known_caches();
-        options.known_timeouts = known.known_timeouts();
+    for known in known {
+        if let Known::Overlay(known) = known {
+            options.known_workers.extend(known.known_workers());
+            options.known_caches.extend(known.known_caches());
+            options.known_timeouts.extend(known.known_timeouts());
+        }
     }
     let mut lesson = learn(&input.traces, &options)?;
-    if let Some(known) = known {
-        let contradictions = known.apply(&mut lesson.model);
+    if !known.is_empty() {
+        let mut contradictions = Vec::new();
+        let mut unmapped = Vec::new();
+        for known in known {
+            match known {
+                Known::Overlay(overlay) => contradictions.extend(overlay.apply(&mut lesson.model)),
+                Known::Manifests(manifests) => {
+                    let mapped = manifests.overlays(&lesson.model);
+                    contradictions.extend(mapped.overlays.iter().flat_map(|overlay| overlay.apply(&mut lesson.model)));
+                    unmapped.extend(mapped.unmapped);
+                }
+            }
+        }
+        contradictions.extend(timeouts_never_met(&lesson.model, &lesson.longest));
         let notes = &mut lesson.model.learned.get_or_insert_default().notes;
         // What was only assumed before the overlay is no longer; where each number comes from stands beside it.
         let outdated = lesson.findings.iter().filter(|finding| matches!(finding, Finding::Assumed { .. }));
         outdated.for_each(|finding| notes.retain(|note| *note != finding.to_string()));
         notes.extend(contradictions.iter().map(ToString::to_string));
+        notes.extend(unmapped);
     }
     Ok(lesson)
 }

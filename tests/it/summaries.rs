@@ -181,8 +181,8 @@ fn dependency_links_make_a_model_whose_rates_are_a_guess() {
     assert!((low * 700.0 - rate.value * 100.0).abs() < 1e-9 && (high - rate.value * 24.0).abs() < 1e-9, "a week to an hour");
     let Step::Call(call) = &lesson.model.services["cart"].operations["request"].paths[0].steps[1] else { panic!("no call") };
     assert_eq!(call.times, [(2, 1.0)], "1728 of 864 requests");
-    assert!(lesson.findings.iter().any(|f| *f == Finding::Summary(SummaryFinding::SecondsAssumed)));
-    assert!(lesson.findings.iter().any(|f| *f == Finding::Summary(SummaryFinding::ErrorsUnknown)));
+    assert!(lesson.findings.contains(&Finding::Summary(SummaryFinding::SecondsAssumed)));
+    assert!(lesson.findings.contains(&Finding::Summary(SummaryFinding::ErrorsUnknown)));
 
     let zipkin =
         br#"[{"parent":"web","child":"cart","callCount":120,"errorCount":30},{"parent":"web","child":"db","callCount":60}]"#;
