@@ -67,10 +67,13 @@ pub fn traces(paths: &[PathBuf], reading: &Reading) -> Result<Input, Failure> {
         }
     }
     for file in pulled(&reading.live)? {
-        reader.read(&file.to_string_lossy(), open(&file)?)?;
-        read_any = true;
+        match reader.read(&file.to_string_lossy(), open(&file)?) {
+            Ok(()) => read_any = true,
+            Err(errors) if strict => return Err(errors.into()),
+            Err(errors) => passed_over.extend(errors.0),
+        }
     }
-    if !read_any && reading.live.is_asked_for() {
+    if !read_any && passed_over.is_empty() && reading.live.is_asked_for() {
         return Err(Failure::refused(
             "live sources",
             "traces in the time asked for (there are none)",

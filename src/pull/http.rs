@@ -89,6 +89,11 @@ impl Credentials {
         Credentials { authorization, tenant, secrets, variables }
     }
 
+    /// Whether anything secret is sent.
+    pub fn are_given(&self) -> bool {
+        self.authorization.is_some()
+    }
+
     /// The text without any secret.
     fn redacted(&self, text: &str) -> String {
         let secrets = self.secrets.iter().filter(|secret| !secret.is_empty());
@@ -142,6 +147,12 @@ impl Base {
     /// Scheme, host and port.
     pub fn origin(&self) -> &str {
         &self.origin
+    }
+
+    /// Whether whoever listens on the way can read along: plain HTTP to another machine.
+    pub fn is_open(&self) -> bool {
+        let host = self.origin.strip_prefix("http://");
+        host.is_some_and(|host| !["localhost", "127.", "[::1]"].iter().any(|local| host.starts_with(local)))
     }
 
     /// The address of a path below this one.
@@ -391,6 +402,8 @@ mod tests {
     fn addresses_carry_no_credentials() {
         let base = Base::parse("https://Jaeger.example.org:8443/ui/").unwrap_or_else(|_| panic!("an address"));
         assert_eq!(base.url("/api/services"), "https://jaeger.example.org:8443/ui/api/services");
+        let is_open = |url: &str| Base::parse(url).is_ok_and(|base| base.is_open());
+        assert!(is_open("http://jaeger:16686") && !is_open("https://jaeger") && !is_open("http://127.0.0.1:16686"));
         for (url, expected) in [
             ("jaeger:16686", "begins with https:// or http://"),
             ("https://joe:s3cret@jaeger/", "without a name and password"),

@@ -66,6 +66,9 @@ pub struct Pulled {
 /// Fetches what the folder lacks.
 pub fn pull(order: &Order, folder: &Path, credentials: Credentials, manners: Manners) -> Result<Pulled, Failure> {
     let base = Base::parse(&order.url)?;
+    if base.is_open() && credentials.are_given() {
+        show::note(format_args!("warning: credentials go to {} over plain HTTP, where others can read them", base.origin()));
+    }
     fs::create_dir_all(folder).map_err(|why| Failure::unwritable(folder, &why))?;
     // Two servers may share a folder.
     let server: String = base.origin().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();

@@ -337,7 +337,7 @@ fn a_truncated_gzip_keeps_what_was_read() {
     expect![[r#"
         error: traces.json.gz
           found:    the compressed data is cut off after 12 bytes
-          expected: traces: OTLP (JSON or protobuf), Jaeger JSON, or Zipkin JSON; plain, gzip or zstd
+          expected: traces: OTLP (JSON or protobuf), Jaeger, Tempo or Zipkin JSON, a table of spans, or a graph summary; plain, gzip or zstd
           help:     get a whole copy of the file"#]]
     .assert_eq(&refusal(ReadOptions::default(), "traces.json.gz", &packed[..12]));
 }
@@ -382,7 +382,7 @@ fn what_is_no_trace_is_refused_by_name() {
         expect![[r#"
         error: empty.json
           found:    nothing: the input is empty
-          expected: traces: OTLP (JSON or protobuf), Jaeger JSON, or Zipkin JSON; plain, gzip or zstd
+          expected: traces: OTLP (JSON or protobuf), Jaeger, Tempo or Zipkin JSON, a table of spans, or a graph summary; plain, gzip or zstd
           help:     the collector's file exporter, Jaeger's "Trace JSON" and Zipkin's download button write files that can be read"#]],
     );
     check(
@@ -391,7 +391,7 @@ fn what_is_no_trace_is_refused_by_name() {
         expect![[r#"
         error: notes.txt
           found:    text that is not JSON
-          expected: traces: OTLP (JSON or protobuf), Jaeger JSON, or Zipkin JSON; plain, gzip or zstd
+          expected: traces: OTLP (JSON or protobuf), Jaeger, Tempo or Zipkin JSON, a table of spans, or a graph summary; plain, gzip or zstd
           help:     the collector's file exporter, Jaeger's "Trace JSON" and Zipkin's download button write files that can be read"#]],
     );
     check(
@@ -400,7 +400,7 @@ fn what_is_no_trace_is_refused_by_name() {
         expect![[r#"
         error: page.html
           found:    HTML or XML
-          expected: traces: OTLP (JSON or protobuf), Jaeger JSON, or Zipkin JSON; plain, gzip or zstd
+          expected: traces: OTLP (JSON or protobuf), Jaeger, Tempo or Zipkin JSON, a table of spans, or a graph summary; plain, gzip or zstd
           help:     the collector's file exporter, Jaeger's "Trace JSON" and Zipkin's download button write files that can be read"#]],
     );
     check(
@@ -409,7 +409,7 @@ fn what_is_no_trace_is_refused_by_name() {
         expect![[r#"
         error: windows.json
           found:    text in UTF-16
-          expected: traces: OTLP (JSON or protobuf), Jaeger JSON, or Zipkin JSON; plain, gzip or zstd
+          expected: traces: OTLP (JSON or protobuf), Jaeger, Tempo or Zipkin JSON, a table of spans, or a graph summary; plain, gzip or zstd
           help:     save it as UTF-8"#]],
     );
     check(
@@ -418,7 +418,7 @@ fn what_is_no_trace_is_refused_by_name() {
         expect![[r#"
         error: archive.zip
           found:    a zip archive
-          expected: traces: OTLP (JSON or protobuf), Jaeger JSON, or Zipkin JSON; plain, gzip or zstd
+          expected: traces: OTLP (JSON or protobuf), Jaeger, Tempo or Zipkin JSON, a table of spans, or a graph summary; plain, gzip or zstd
           help:     unpack it first"#]],
     );
     check(
@@ -427,7 +427,7 @@ fn what_is_no_trace_is_refused_by_name() {
         expect![[r#"
         error: package.json:1
           found:    JSON of an unknown kind
-          expected: traces: OTLP (JSON or protobuf), Jaeger JSON, or Zipkin JSON; plain, gzip or zstd
+          expected: traces: OTLP (JSON or protobuf), Jaeger, Tempo or Zipkin JSON, a table of spans, or a graph summary; plain, gzip or zstd
           help:     the collector's file exporter, Jaeger's "Trace JSON" and Zipkin's download button write files that can be read"#]],
     );
     check(
@@ -436,7 +436,7 @@ fn what_is_no_trace_is_refused_by_name() {
         expect![[r#"
         error: numbers.json
           found:    no record at all
-          expected: traces: OTLP (JSON or protobuf), Jaeger JSON, or Zipkin JSON; plain, gzip or zstd
+          expected: traces: OTLP (JSON or protobuf), Jaeger, Tempo or Zipkin JSON, a table of spans, or a graph summary; plain, gzip or zstd
           help:     the collector's file exporter, Jaeger's "Trace JSON" and Zipkin's download button write files that can be read"#]],
     );
     check(
@@ -445,7 +445,7 @@ fn what_is_no_trace_is_refused_by_name() {
         expect![[r#"
         error: broken.json
           found:    line 1: the input ends inside this JSON value
-          expected: traces: OTLP (JSON or protobuf), Jaeger JSON, or Zipkin JSON; plain, gzip or zstd
+          expected: traces: OTLP (JSON or protobuf), Jaeger, Tempo or Zipkin JSON, a table of spans, or a graph summary; plain, gzip or zstd
           help:     no record of this input could be read"#]],
     );
     check(
@@ -454,7 +454,7 @@ fn what_is_no_trace_is_refused_by_name() {
         expect![[r#"
         error: metrics.jsonl
           found:    2 records of metrics or logs, and no traces
-          expected: traces: OTLP (JSON or protobuf), Jaeger JSON, or Zipkin JSON; plain, gzip or zstd
+          expected: traces: OTLP (JSON or protobuf), Jaeger, Tempo or Zipkin JSON, a table of spans, or a graph summary; plain, gzip or zstd
           help:     give the file that the collector's traces pipeline writes"#]],
     );
     check(
@@ -463,7 +463,7 @@ fn what_is_no_trace_is_refused_by_name() {
         expect![[r#"
         error: search.json:1
           found:    a Tempo search answer: trace ids and summaries, no whole traces
-          expected: traces: OTLP (JSON or protobuf), Jaeger JSON, or Zipkin JSON; plain, gzip or zstd
+          expected: traces: OTLP (JSON or protobuf), Jaeger, Tempo or Zipkin JSON, a table of spans, or a graph summary; plain, gzip or zstd
           help:     fetch each trace by its id: GET /api/traces/<traceID>"#]],
     );
     check(
@@ -472,7 +472,7 @@ fn what_is_no_trace_is_refused_by_name() {
         expect![[r#"
         error: kiali.json:1
           found:    a Kiali graph without any edge
-          expected: traces: OTLP (JSON or protobuf), Jaeger JSON, or Zipkin JSON; plain, gzip or zstd
+          expected: traces: OTLP (JSON or protobuf), Jaeger, Tempo or Zipkin JSON, a table of spans, or a graph summary; plain, gzip or zstd
           help:     ask for more namespaces or a longer duration"#]],
     );
     check(
@@ -481,7 +481,7 @@ fn what_is_no_trace_is_refused_by_name() {
         expect![[r#"
         error: prometheus.json:1
           found:    a Prometheus answer without service-graph metrics
-          expected: traces: OTLP (JSON or protobuf), Jaeger JSON, or Zipkin JSON; plain, gzip or zstd
+          expected: traces: OTLP (JSON or protobuf), Jaeger, Tempo or Zipkin JSON, a table of spans, or a graph summary; plain, gzip or zstd
           help:     query {__name__=~"traces_service_graph_request_.*"} over a range"#]],
     );
     check(
@@ -490,7 +490,7 @@ fn what_is_no_trace_is_refused_by_name() {
         expect![[r#"
         error: jaeger.json:1
           found:    an answer without any trace in it
-          expected: traces: OTLP (JSON or protobuf), Jaeger JSON, or Zipkin JSON; plain, gzip or zstd
+          expected: traces: OTLP (JSON or protobuf), Jaeger, Tempo or Zipkin JSON, a table of spans, or a graph summary; plain, gzip or zstd
           help:     widen the time range or raise the limit of the query that made this file"#]],
     );
     check(
@@ -499,7 +499,7 @@ fn what_is_no_trace_is_refused_by_name() {
         expect![[r#"
         error: v2.json:1
           found:    Jaeger's storage form (api_v2 protobuf JSON)
-          expected: traces: OTLP (JSON or protobuf), Jaeger JSON, or Zipkin JSON; plain, gzip or zstd
+          expected: traces: OTLP (JSON or protobuf), Jaeger, Tempo or Zipkin JSON, a table of spans, or a graph summary; plain, gzip or zstd
           help:     save the trace from Jaeger's user interface or GET /api/v3/traces/<id>"#]],
     );
     check(
@@ -508,7 +508,7 @@ fn what_is_no_trace_is_refused_by_name() {
         expect![[r#"
         error: span.json:1
           found:    an OTLP span without the resource that says whose it is
-          expected: traces: OTLP (JSON or protobuf), Jaeger JSON, or Zipkin JSON; plain, gzip or zstd
+          expected: traces: OTLP (JSON or protobuf), Jaeger, Tempo or Zipkin JSON, a table of spans, or a graph summary; plain, gzip or zstd
           help:     give the whole export, with resourceSpans around its spans"#]],
     );
     for file in ["bookinfo-search.json", "bookinfo-ambient-search.json"] {
@@ -613,6 +613,9 @@ fn specimens() -> Vec<Vec<u8>> {
         "traces/otlp-protobuf/hipstershop-first-resources.varint-delimited.binpb",
         "traces/tempo-json/bookinfo-search.json",
         "traces/kiali-json/service_graph.json",
+        "traces/jaeger-json/dependencies-large.json.gz",
+        "traces/csv/deathstarbench-parent-child-pairs.csv.gz",
+        "traces/csv/onlineboutique-faultfree-1min.csv.gz",
     ];
     let mut specimens: Vec<Vec<u8>> = files
         .iter()

@@ -134,11 +134,20 @@ pub(crate) fn unify(spans: &mut [Span], summaries: &mut [GraphSummary], rules: &
             }
         }
     };
-    for span in spans.iter() {
-        note(&span.service, 1, span.service == span.instance);
-        if let Some(peer) = &span.peer {
-            note(peer, 0, false);
+    // Neighbours mostly share their names, and equal names their place in memory: only changes are looked up.
+    let mut rest = &*spans;
+    while let Some(first) = rest.first() {
+        let alike = |span: &&Span| Arc::ptr_eq(&span.service, &first.service) && Arc::ptr_eq(&span.instance, &first.instance);
+        let run = rest.iter().take_while(alike).count().max(1);
+        note(&first.service, run as u64, first.service == first.instance);
+        let mut last: Option<&Arc<str>> = None;
+        for peer in rest[..run].iter().filter_map(|span| span.peer.as_ref()) {
+            if !last.is_some_and(|last| Arc::ptr_eq(last, peer)) {
+                note(peer, 0, false);
+            }
+            last = Some(peer);
         }
+        rest = &rest[run..];
     }
     for summary in summaries.iter() {
         for (from, to) in summary.calls.keys() {

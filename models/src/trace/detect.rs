@@ -149,7 +149,8 @@ impl NoTrace {
     }
 }
 
-const EXPECTED: &str = "traces: OTLP (JSON or protobuf), Jaeger JSON, or Zipkin JSON; plain, gzip or zstd";
+const EXPECTED: &str =
+    "traces: OTLP (JSON or protobuf), Jaeger, Tempo or Zipkin JSON, a table of spans, or a graph summary; plain, gzip or zstd";
 const EXPECTED_HELP: &str =
     "the collector's file exporter, Jaeger's \"Trace JSON\" and Zipkin's download button write files that can be read";
 
