@@ -12,6 +12,7 @@ use ureq::Agent;
 use ureq::tls::{RootCerts, TlsConfig};
 
 use crate::exit::Failure;
+use crate::show::plain;
 
 /// How hard a server is asked.
 #[derive(Clone, Debug)]
@@ -277,7 +278,7 @@ impl Client {
                 let mut said = Vec::new();
                 let _ = response.body_mut().as_reader().take(300).read_to_end(&mut said);
                 let said = String::from_utf8_lossy(&said).split_whitespace().collect::<Vec<_>>().join(" ");
-                return Tried::Refused(format!("{status} {said}"), "is this the address of the API?".to_owned());
+                return Tried::Refused(format!("{status} {}", plain(&said)), "is this the address of the API?".to_owned());
             }
         }
         let mut body = Vec::new();
