@@ -105,43 +105,45 @@ pub struct Reading {
     pub live: Live,
 }
 
+/// Where the help lists what concerns live systems.
+const LIVE: &str = "Live sources (credentials: FORESHOCK_TOKEN, or FORESHOCK_USER and FORESHOCK_PASSWORD)";
+
 /// What is fetched from live systems before reading. Credentials come from the environment alone: FORESHOCK_TOKEN, or FORESHOCK_USER and
 /// FORESHOCK_PASSWORD (FORESHOCK_JAEGER_TOKEN and so on for one source), FORESHOCK_TENANT.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Live sources (credentials: FORESHOCK_TOKEN, or FORESHOCK_USER and FORESHOCK_PASSWORD)")]
 pub struct Live {
     /// Fetch traces from the Jaeger query service at this address.
-    #[arg(long, value_name = "URL")]
+    #[arg(long, help_heading = LIVE, value_name = "URL")]
     pub jaeger: Option<String>,
     /// Fetch traces from Grafana Tempo.
-    #[arg(long, value_name = "URL")]
+    #[arg(long, help_heading = LIVE, value_name = "URL")]
     pub tempo: Option<String>,
     /// Fetch traces from Zipkin.
-    #[arg(long, value_name = "URL")]
+    #[arg(long, help_heading = LIVE, value_name = "URL")]
     pub zipkin: Option<String>,
     /// Fetch the graph of Kiali (its address usually ends in /kiali).
-    #[arg(long, value_name = "URL")]
+    #[arg(long, help_heading = LIVE, value_name = "URL")]
     pub kiali: Option<String>,
     /// How far back.
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration)]
+    #[arg(long, help_heading = LIVE, value_name = "TIME", default_value = "1h", value_parser = duration)]
     pub since: Nanos,
     /// Until when, such as 2026-11-24T12:00:00Z [default: now].
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    #[arg(long, help_heading = LIVE, value_name = "TIME", value_parser = moment)]
     pub until: Option<u64>,
     /// Folder for what is fetched; what is there already is not fetched again.
-    #[arg(long, value_name = "DIR", default_value = "foreshock-pull")]
+    #[arg(long, help_heading = LIVE, value_name = "DIR", default_value = "foreshock-pull")]
     pub pull_into: PathBuf,
     /// Services to ask Jaeger for [default: all].
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, help_heading = LIVE, value_name = "NAME")]
     pub service: Vec<String>,
     /// Namespaces to ask Kiali for [default: all].
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, help_heading = LIVE, value_name = "NAME")]
     pub namespace: Vec<String>,
     /// Most traces asked for at once; where there are more, time is cut finer.
-    #[arg(long, value_name = "N", default_value = "500")]
+    #[arg(long, help_heading = LIVE, value_name = "N", default_value = "500")]
     pub pull_limit: NonZeroU32,
     /// Most requests per second.
-    #[arg(long, value_name = "N", default_value = "10")]
+    #[arg(long, help_heading = LIVE, value_name = "N", default_value = "10")]
     pub pull_rate: NonZeroU32,
 }
 

@@ -150,7 +150,9 @@ fn asked(told: &Told, names: &BTreeSet<String>, findings: &mut Vec<Finding>) -> 
         let [less, more] = if told.seconds_assumed { [7.0, 24.0] } else { [1.0, 1.0] };
         let range = [most / less, sum * more];
         findings.push(say(SummaryFinding::EntryAssumed { service: name.clone(), range }));
-        (name.clone(), Param::assumed(value, range))
+        // A gateway to one place alone leaves nothing open.
+        let range = (range[0] < range[1]).then_some(range);
+        (name.clone(), Param { value, source: Source::Assumed, range })
     });
     asked.collect()
 }
