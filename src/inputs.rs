@@ -51,7 +51,7 @@ pub fn traces(paths: &[PathBuf], reading: &Reading) -> Result<Input, Failure> {
     let mut read_any = false;
     for path in paths {
         if is_stdin(path) {
-            reader.read(STDIN, io::stdin().lock())?;
+            reader.read(STDIN, io::stdin())?;
             read_any = true;
         } else if path.is_dir() {
             for file in files_below(path)? {

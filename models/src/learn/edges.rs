@@ -170,7 +170,7 @@ impl EdgeSeen {
             return None;
         }
         let (low, high) = if self.timed_out.len() < 3 { (middle / 5 * 4, middle / 4 * 5) } else { (at(0.05), at(0.95)) };
-        Some(Param::inferred(Nanos::from_nanos(middle), [low, high].map(Nanos::from_nanos)))
+        Some(Param::inferred(Nanos::from_nanos(middle), [low.max(1), high].map(Nanos::from_nanos)))
     }
 
     /// Retries: how many tries, and the waits between them.

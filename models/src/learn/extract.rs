@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::log::{Log, Origin, Request, TraceSeen};
 use super::recordings::Recordings;
-use crate::trace::{Failure, Kind, PeerKind, Span, Status, Trace};
+use crate::trace::{Failure, Kind, PeerKind, Span, Status, Trace, TraceSet};
 
 /// A try or a message before its callee is known.
 #[derive(Debug)]
@@ -51,14 +51,16 @@ pub(crate) struct Extracted {
     pub(crate) deliveries: Vec<Delivery>,
 }
 
-/// Reads all traces. `sampling`: the share of traces that was kept, where the traces do not say themselves.
+/// Reads all traces. `sampling`: the share of traces that was kept at the source, where the traces do not say themselves; what the
+/// reader left out counts besides.
 /// `recordings` sets traces of separate recordings apart in time.
-pub(crate) fn extract(traces: &[Trace], recordings: &Recordings, sampling: Option<f64>) -> Extracted {
+pub(crate) fn extract(traces: &TraceSet, recordings: &Recordings, sampling: Option<f64>) -> Extracted {
     let mut out = Extracted::default();
-    for trace in traces {
+    for trace in &traces.traces {
         let share = trace.spans.iter().find_map(|s| s.sampled_share).filter(|&s| s > 0.0 && s <= 1.0);
-        let weight = 1.0 / sampling.or(share).unwrap_or(1.0).clamp(1e-9, 1.0);
         let kept = trace.spans.iter().map(|s| s.kept).max().unwrap_or_default();
+        let thinned = traces.thinning.as_ref().map_or(1.0, |thinning| thinning.weight(trace));
+        let weight = thinned / sampling.or(share).unwrap_or(1.0).clamp(1e-9, 1.0);
         out.log.traces.push(TraceSeen { id: trace.id, weight, share, kept, spans: trace.spans.len() as u32 });
         out.log.spans += trace.spans.len() as u64;
         out.log.orphans += trace.orphan.iter().filter(|&&o| o).count() as u64;

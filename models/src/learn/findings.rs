@@ -7,7 +7,7 @@ use std::fmt;
 use super::sampling::Unfair;
 use super::summary::SummaryFinding;
 use crate::system::EdgeName;
-use crate::trace::{Merged, NameRule};
+use crate::trace::{Merged, NameRule, Thinning};
 use crate::units::Nanos;
 
 /// Something worth saying, with its evidence in numbers and a trace that shows it.
@@ -176,6 +176,17 @@ pub enum Finding {
         /// Highest share.
         highest: f64,
     },
+    /// More spans than are held at once: whole traces were chosen by their ids.
+    Thinned {
+        /// Spans kept.
+        kept: u64,
+        /// Of so many.
+        read: u64,
+        /// Traces so long that only the spans that began first were kept.
+        cut_traces: u64,
+        /// The chance that a trace had of being kept.
+        share: f64,
+    },
     /// Files overlap in time, but requests of each wait for those of their own file alone.
     SeparateRecordings {
         /// The files.
@@ -239,6 +250,12 @@ impl Finding {
             }
         }
         (!services.is_empty()).then_some(Finding::NamesMerged { services })
+    }
+
+    /// What a person should know of spans that were read and not kept.
+    pub(crate) fn thinned(thinning: &Thinning) -> Self {
+        let &Thinning { kept, read, share, cut_traces, .. } = thinning;
+        Finding::Thinned { kept, read, cut_traces, share }
     }
 }
 
@@ -348,6 +365,24 @@ impl fmt::Display for Finding {
                 f,
                 "traces were kept with shares from {lowest} to {highest}: if slow or failed ones were preferred, both are over-represented"
             ),
+            Finding::Thinned { kept, read, cut_traces, share } => {
+                write!(f, "{kept} of {read} spans ({:.1} %) were kept to learn from", percent(*kept, *read))?;
+                if *share < 1.0 {
+                    f.write_str(
+                        ": whole traces, chosen by their ids alone. Rates are counted from all; times and probabilities come from the \
+                         kept ones",
+                    )?;
+                }
+                if *share < 0.5 {
+                    f.write_str(
+                        "; requests in progress could not be counted, so workers are assumed where nothing declares them",
+                    )?;
+                }
+                if *cut_traces > 0 {
+                    write!(f, "; {cut_traces} traces were too long to keep, but for the spans that began first")?;
+                }
+                Ok(())
+            }
             Finding::SeparateRecordings { files, own, other } => write!(
                 f,
                 "{} overlap in time but are separate recordings: requests wait for those of their own file (t = {own:.1}), not for those of \

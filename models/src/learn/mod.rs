@@ -90,7 +90,7 @@ pub fn learn(traces: &TraceSet, options: &LearnOptions) -> Result<Lesson, InputE
         return Ok(summary::learn(traces, options));
     }
     let recordings = recordings::Recordings::of(&traces.traces);
-    let log = resolve::resolve(extract::extract(&traces.traces, &recordings, options.sampling));
+    let log = resolve::resolve(extract::extract(traces, &recordings, options.sampling));
     let unawaited = paths::unawaited(&log);
     let lookups = lookup::find(&log, &unawaited, |name| options.known_caches.contains_key(name));
     let load = load::load(&log, &options.known_workers);
@@ -110,7 +110,8 @@ pub fn learn(traces: &TraceSet, options: &LearnOptions) -> Result<Lesson, InputE
     }
     let shapes = by_op.into_iter().map(|(op, requests)| (op, paths::shapes(&log, &requests, &unawaited, &lookups))).collect();
     let mut inferred = Inferred { log, unawaited, lookups, load, edges, failures, shapes, covered, entries, entry_names };
-    let mut findings: Vec<Finding> = recordings.finding(&traces.files).into_iter().collect();
+    let mut findings: Vec<Finding> = traces.thinning.as_ref().map(Finding::thinned).into_iter().collect();
+    findings.extend(recordings.finding(&traces.files));
     findings.extend(Finding::names(&traces.merged_names));
     findings.extend(unfair.into_iter().map(Finding::Unfair));
     let longest = inferred.edges.iter().map(|((from, to), edge)| {
@@ -130,7 +131,7 @@ pub fn learn(traces: &TraceSet, options: &LearnOptions) -> Result<Lesson, InputE
 /// The interaction graph alone.
 pub(crate) fn graph(traces: &TraceSet) -> InteractionGraph {
     let recordings = recordings::Recordings::of(&traces.traces);
-    let log = resolve::resolve(extract::extract(&traces.traces, &recordings, None));
+    let log = resolve::resolve(extract::extract(traces, &recordings, None));
     let unawaited = paths::unawaited(&log);
     let (mut edges, _) = edges::edges(&log, &unawaited);
     InteractionGraph::from_log(&log, &mut edges, workload::covered(&log).seconds)

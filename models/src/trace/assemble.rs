@@ -5,7 +5,10 @@
 //! Not here: what a call is (`learn`).
 
 use std::collections::BTreeMap;
+use std::ops::AddAssign;
 use std::sync::Arc;
+
+use rayon::prelude::*;
 
 use super::{Kind, Span, Trace};
 
@@ -42,14 +45,6 @@ pub struct AssemblyNotes {
     pub links_resolved: u64,
 }
 
-/// Distinct traces among `spans`, short forms of an id not counted apart.
-pub(crate) fn distinct_traces(spans: &[Span]) -> u64 {
-    let mut ids: Vec<u128> = spans.iter().map(|span| span.trace_id).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    (ids.len() - short_forms(&ids).len()) as u64
-}
-
 /// The 64-bit ids among sorted `ids` that are the lower half of exactly one 128-bit id there, each with that one.
 fn short_forms(ids: &[u128]) -> Vec<(u128, u128)> {
     let long_from = ids.partition_point(|&id| id <= u128::from(u64::MAX));
@@ -67,14 +62,67 @@ fn short_forms(ids: &[u128]) -> Vec<(u128, u128)> {
     forms.collect()
 }
 
-/// Groups spans into traces, by first start, then id.
-pub(crate) fn assemble(mut spans: Vec<Span>) -> (Vec<Trace>, AssemblyNotes) {
+impl AddAssign for AssemblyNotes {
+    fn add_assign(&mut self, other: Self) {
+        let AssemblyNotes {
+            duplicates,
+            short_ids_joined,
+            shared,
+            roots,
+            orphans,
+            rootless_traces,
+            cycles_broken,
+            starts_mended,
+            early,
+            after_parent,
+            sides_inferred,
+            peers_inferred,
+            links,
+            links_resolved,
+        } = other;
+        self.duplicates += duplicates;
+        self.short_ids_joined += short_ids_joined;
+        self.shared += shared;
+        self.roots += roots;
+        self.orphans += orphans;
+        self.rootless_traces += rootless_traces;
+        self.cycles_broken += cycles_broken;
+        self.starts_mended += starts_mended;
+        self.early += early;
+        self.after_parent += after_parent;
+        self.sides_inferred += sides_inferred;
+        self.peers_inferred += peers_inferred;
+        self.links += links;
+        self.links_resolved += links_resolved;
+    }
+}
+
+/// Distinct traces by input.
+pub(crate) type TracesByInput = BTreeMap<u32, u64>;
+
+/// Groups spans into traces, by first start, then id. All spans of one trace, and of the short form of its id, are in one shard.
+pub(crate) fn assemble(mut shards: Vec<Vec<Span>>) -> (Vec<Trace>, AssemblyNotes, TracesByInput) {
     let mut notes = AssemblyNotes::default();
-    join_short_ids(&mut spans, &mut notes);
-    infer_rpc_peers(&mut spans, &mut notes);
+    join_short_ids(&mut shards, &mut notes);
+    infer_rpc_peers(&mut shards, &mut notes);
+    let assembled: Vec<_> = shards.into_par_iter().map(assemble_shard).collect();
+    let (mut traces, mut by_input) = (Vec::new(), TracesByInput::new());
+    for (of_shard, its_notes, its_inputs) in assembled {
+        traces.extend(of_shard);
+        notes += its_notes;
+        for (input, count) in its_inputs {
+            *by_input.entry(input).or_default() += count;
+        }
+    }
+    count_links(&traces, &mut notes);
+    traces.par_sort_by_key(|trace| (trace.spans.first().map_or(0, |span| span.start_ns), trace.id));
+    (traces, notes, by_input)
+}
+
+fn assemble_shard(mut spans: Vec<Span>) -> (Vec<Trace>, AssemblyNotes, TracesByInput) {
+    let (mut traces, mut notes, mut by_input) = (Vec::new(), AssemblyNotes::default(), TracesByInput::new());
     // The full key makes the order, and thus everything after it, independent of the order of the input.
     spans.sort_by(|a, b| order_in_trace(a).cmp(&order_in_trace(b)));
-    let mut traces = Vec::new();
     let mut rest = spans.into_iter().peekable();
     while let Some(first) = rest.next() {
         let id = first.trace_id;
@@ -82,11 +130,15 @@ pub(crate) fn assemble(mut spans: Vec<Span>) -> (Vec<Trace>, AssemblyNotes) {
         while let Some(span) = rest.next_if(|span| span.trace_id == id) {
             group.push(span);
         }
+        let mut inputs: Vec<u32> = group.iter().map(|span| span.input).collect();
+        inputs.sort_unstable();
+        inputs.dedup();
+        for input in inputs {
+            *by_input.entry(input).or_default() += 1;
+        }
         traces.push(assemble_trace(id, group, &mut notes));
     }
-    count_links(&traces, &mut notes);
-    traces.sort_by_key(|trace| (trace.spans.first().map_or(0, |span| span.start_ns), trace.id));
-    (traces, notes)
+    (traces, notes, by_input)
 }
 
 /// Records of one id side by side: client half before server half, then by service and replica, the longest first.
@@ -97,43 +149,65 @@ fn order_in_trace(span: &Span) -> impl Ord + '_ {
     (span.trace_id, span.span_id, half, recorder, longest_first, span.start_ns, &*span.operation, span.parent_id)
 }
 
-fn join_short_ids(spans: &mut [Span], notes: &mut AssemblyNotes) {
-    let mut ids: Vec<u128> = spans.iter().map(|span| span.trace_id).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    let forms = short_forms(&ids);
+fn join_short_ids(shards: &mut [Vec<Span>], notes: &mut AssemblyNotes) {
+    let of_shard = |spans: &Vec<Span>| {
+        let mut ids: Vec<u128> = spans.iter().map(|span| span.trace_id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        short_forms(&ids)
+    };
+    let mut forms: Vec<(u128, u128)> = shards.par_iter().flat_map_iter(of_shard).collect();
     if forms.is_empty() {
         return;
     }
+    forms.sort_unstable();
     notes.short_ids_joined = forms.len() as u64;
     let full = |id: u128| forms.binary_search_by_key(&id, |&(short, _)| short).map_or(id, |at| forms[at].1);
-    for span in spans {
+    shards.par_iter_mut().flatten().for_each(|span| {
         span.trace_id = full(span.trace_id);
         for link in &mut span.links {
             link.0 = full(link.0);
         }
-    }
+    });
 }
 
 /// A call that failed early often does not say whom it was for. The method of an RPC tells, if all who say agree.
-fn infer_rpc_peers(spans: &mut [Span], notes: &mut AssemblyNotes) {
+fn infer_rpc_peers(shards: &mut [Vec<Span>], notes: &mut AssemblyNotes) {
     let is_rpc = |span: &Span| {
         let method = span.operation.split_once('/').is_some_and(|(service, _)| service.contains('.'));
         span.kind == Kind::Client && method && !span.operation.contains(' ')
     };
+    let of_shard = |spans: &Vec<Span>| {
+        let mut callees: BTreeMap<Arc<str>, Option<Arc<str>>> = BTreeMap::new();
+        for span in spans.iter().filter(|span| is_rpc(span)) {
+            let Some(peer) = span.peer.as_ref().filter(|peer| !peer.contains(':')) else { continue };
+            agree(&mut callees, &span.operation, Some(peer));
+        }
+        callees
+    };
     let mut callees: BTreeMap<Arc<str>, Option<Arc<str>>> = BTreeMap::new();
-    for span in spans.iter().filter(|span| is_rpc(span)) {
-        let Some(peer) = span.peer.as_ref().filter(|peer| !peer.contains(':')) else { continue };
-        let callee = callees.entry(span.operation.clone()).or_insert_with(|| Some(peer.clone()));
-        if callee.as_ref() != Some(peer) {
-            *callee = None;
-        }
+    for (operation, callee) in shards.par_iter().map(of_shard).collect::<Vec<_>>().into_iter().flatten() {
+        agree(&mut callees, &operation, callee.as_ref());
     }
-    for span in spans.iter_mut().filter(|span| span.peer.is_none() && is_rpc(span)) {
-        if let Some(Some(callee)) = callees.get(&span.operation) {
-            span.peer = Some(callee.clone());
-            notes.peers_inferred += 1;
+    notes.peers_inferred += shards
+        .par_iter_mut()
+        .flatten()
+        .filter(|span| span.peer.is_none() && is_rpc(span))
+        .map(|span| {
+            span.peer = callees.get(&span.operation).cloned().flatten();
+            u64::from(span.peer.is_some())
+        })
+        .sum::<u64>();
+}
+
+/// Takes one statement of whom an operation calls; `None` and a contradiction both mean that it is open.
+fn agree(callees: &mut BTreeMap<Arc<str>, Option<Arc<str>>>, operation: &Arc<str>, callee: Option<&Arc<str>>) {
+    if let Some(known) = callees.get_mut(operation) {
+        if known.as_ref() != callee {
+            *known = None;
         }
+    } else {
+        callees.insert(operation.clone(), callee.cloned());
     }
 }
 
@@ -218,11 +292,14 @@ fn merge(kept: &mut Span, other: Span) {
     }
 }
 
+/// Spans with one id are looked through this far for a parent. Two are usual: the halves of a call.
+const MOST_OF_ONE_ID: usize = 256;
+
 /// The parent of each span of a trace, and which of them name one that is not there. `spans` are sorted by id.
 fn find_parents(spans: &[Span], notes: &mut AssemblyNotes) -> (Vec<Option<u32>>, Vec<bool>) {
     let with_id = |id: u64| {
         let from = spans.partition_point(|span| span.span_id < id);
-        let to = from + spans[from..].iter().take_while(|span| span.span_id == id).count();
+        let to = from + spans[from..].iter().take(MOST_OF_ONE_ID).take_while(|span| span.span_id == id).count();
         from..to
     };
     let mut parent = Vec::with_capacity(spans.len());
@@ -292,20 +369,23 @@ fn mend_starts(spans: &mut [Span], parent: &[Option<u32>], notes: &mut AssemblyN
     /// 2001-09-09: a trace with times after it tells real time, not time since its own begin.
     const REAL_TIME: u64 = 1_000_000_000_000_000_000;
     let Some(first) = spans.iter().map(|span| span.start_ns).filter(|&start| start > REAL_TIME).min() else { return };
+    let mut without = Vec::new();
     for i in 0..spans.len() {
-        if spans[i].start_ns != 0 {
-            continue;
-        }
         let mut at = i;
         let start = loop {
+            if spans[at].start_ns != 0 {
+                break spans[at].start_ns;
+            }
+            without.push(at);
             match parent[at] {
-                Some(up) if spans[up as usize].start_ns != 0 => break spans[up as usize].start_ns,
                 Some(up) => at = up as usize,
                 None => break first,
             }
         };
-        spans[i].start_ns = start;
-        notes.starts_mended += 1;
+        notes.starts_mended += without.len() as u64;
+        for at in without.drain(..) {
+            spans[at].start_ns = start;
+        }
     }
 }
 
@@ -345,10 +425,12 @@ fn count_times(spans: &[Span], parent: &[Option<u32>], notes: &mut AssemblyNotes
 }
 
 fn count_links(traces: &[Trace], notes: &mut AssemblyNotes) {
-    // `traces` are still in the order of their ids here.
-    for link in traces.iter().flat_map(|trace| &trace.spans).flat_map(|span| &span.links) {
-        notes.links += 1;
-        let trace = traces.binary_search_by_key(&link.0, |trace| trace.id).ok().map(|at| &traces[at]);
-        notes.links_resolved += u64::from(trace.is_some_and(|trace| trace.spans.iter().any(|span| span.span_id == link.1)));
+    let spans = || traces.iter().flat_map(|trace| &trace.spans);
+    notes.links = spans().map(|span| span.links.len() as u64).sum();
+    if notes.links == 0 {
+        return;
     }
+    let mut ids: Vec<(u128, u64)> = spans().map(|span| (span.trace_id, span.span_id)).collect();
+    ids.par_sort_unstable();
+    notes.links_resolved = spans().flat_map(|span| &span.links).filter(|link| ids.binary_search(link).is_ok()).count() as u64;
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::Span;
 use super::names::Names;
-use super::summary::{GraphSummary, Volume};
+use super::summary::GraphSummary;
 use crate::error::InputErrors;
 use crate::format::cursor::{Cursor, Mistakes, Shape};
 use crate::format::{doc, read_version};
@@ -120,8 +120,13 @@ struct Known {
     is_replica: bool,
 }
 
-/// Gives every service one name throughout `spans` and `summaries`; says which names were joined.
-pub(crate) fn unify(spans: &mut [Span], summaries: &mut [GraphSummary], rules: &NameRules, names: &mut Names) -> Vec<Merged> {
+/// Gives every service one name throughout spans and summaries; says which names were joined.
+pub(crate) fn unify(
+    shards: &mut [Vec<Span>],
+    summaries: &mut [GraphSummary],
+    rules: &NameRules,
+    names: &mut Names,
+) -> Vec<Merged> {
     let mut known: BTreeMap<Arc<str>, Known> = BTreeMap::new();
     let mut note = |name: &Arc<str>, spans: u64, is_replica: bool| {
         if name.is_empty() {
@@ -135,19 +140,21 @@ pub(crate) fn unify(spans: &mut [Span], summaries: &mut [GraphSummary], rules: &
         }
     };
     // Neighbours mostly share their names, and equal names their place in memory: only changes are looked up.
-    let mut rest = &*spans;
-    while let Some(first) = rest.first() {
-        let alike = |span: &&Span| Arc::ptr_eq(&span.service, &first.service) && Arc::ptr_eq(&span.instance, &first.instance);
-        let run = rest.iter().take_while(alike).count().max(1);
-        note(&first.service, run as u64, first.service == first.instance);
-        let mut last: Option<&Arc<str>> = None;
-        for peer in rest[..run].iter().filter_map(|span| span.peer.as_ref()) {
-            if !last.is_some_and(|last| Arc::ptr_eq(last, peer)) {
-                note(peer, 0, false);
+    for shard in shards.iter() {
+        let mut rest = shard.as_slice();
+        while let Some(first) = rest.first() {
+            let alike = |span: &&Span| Arc::ptr_eq(&span.service, &first.service) && Arc::ptr_eq(&span.instance, &first.instance);
+            let run = rest.iter().take_while(alike).count().max(1);
+            note(&first.service, run as u64, first.service == first.instance);
+            let mut last: Option<&Arc<str>> = None;
+            for peer in rest[..run].iter().filter_map(|span| span.peer.as_ref()) {
+                if !last.is_some_and(|last| Arc::ptr_eq(last, peer)) {
+                    note(peer, 0, false);
+                }
+                last = Some(peer);
             }
-            last = Some(peer);
+            rest = &rest[run..];
         }
-        rest = &rest[run..];
     }
     for summary in summaries.iter() {
         for (from, to) in summary.calls.keys() {
@@ -159,7 +166,7 @@ pub(crate) fn unify(spans: &mut [Span], summaries: &mut [GraphSummary], rules: &
         return merged;
     }
     let to: BTreeMap<&str, Arc<str>> = to.iter().map(|(from, into)| (&**from, names.get(into))).collect();
-    for span in spans {
+    for span in shards.iter_mut().flatten() {
         if let Some(into) = to.get(&*span.service) {
             span.service = into.clone();
         }
@@ -177,18 +184,7 @@ pub(crate) fn unify(spans: &mut [Span], summaries: &mut [GraphSummary], rules: &
 fn rename(summary: &mut GraphSummary, to: impl Fn(&str) -> Option<String>) {
     let name = |name: String| to(&name).unwrap_or(name);
     for ((from, callee), call) in std::mem::take(&mut summary.calls) {
-        let sum = summary.calls.entry((from.map(name), name(callee))).or_default();
-        sum.volume = match (sum.volume, call.volume) {
-            (before, Volume::PerSecond(rate)) => Volume::PerSecond(before.number() + rate),
-            (before, Volume::Count(count)) => Volume::Count(before.number() + count),
-        };
-        sum.failed = match (sum.failed, call.failed) {
-            (Some(a), Some(b)) => Some(a + b),
-            (a, b) => a.or(b),
-        };
-        sum.server = sum.server.take().or(call.server);
-        sum.client = sum.client.take().or(call.client);
-        sum.message |= call.message;
+        summary.add((from.map(name), name(callee)), call);
     }
     summary.gateways = std::mem::take(&mut summary.gateways).into_iter().map(name).collect();
 }

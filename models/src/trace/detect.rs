@@ -5,6 +5,7 @@
 
 use super::inbox::Inbox;
 use super::source::ZSTD;
+use super::wire;
 use crate::error::InputError;
 
 /// How protobuf messages follow each other.
@@ -98,9 +99,8 @@ fn framing(head: &[u8], frame_limit: usize) -> Option<Framing> {
 }
 
 /// A varint at the start of `bytes`, and what follows it.
-fn varint(mut bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let number = prost::encoding::decode_varint(&mut bytes).ok()?;
-    Some((number, bytes))
+fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    wire::varint(bytes).map(|(number, length)| (number, &bytes[length..]))
 }
 
 /// A known kind of JSON that holds no traces, or none that can be used.
@@ -169,23 +169,26 @@ pub(crate) fn refused(name: &str, what: NoTrace, line: u64) -> InputError {
 /// The error for an input in which nothing at all could be read.
 pub(crate) fn no_traces(shape: Shape, trouble: Option<&str>, inbox: &Inbox<'_>) -> InputError {
     let error = InputError { file: inbox.name.to_owned(), expected: EXPECTED.to_owned(), ..InputError::default() };
-    let (found, help) = match (trouble, shape, inbox.refusal) {
+    let (found, help) = match (trouble, shape, inbox.notes.refusal) {
         (Some(trouble), ..) => (trouble.to_owned(), "get a whole copy of the file"),
         (_, Shape::Other(what @ "text in UTF-16"), _) => (what.to_owned(), "save it as UTF-8"),
         (_, Shape::Other(what @ ("a zip archive" | "data compressed by bzip2" | "data compressed by xz")), _) => {
             (what.to_owned(), "unpack it first")
         }
         (_, Shape::Other(what), _) => (what.to_owned(), EXPECTED_HELP),
-        (_, Shape::Text, _) if inbox.skipped == 0 => ("text that is not JSON".to_owned(), EXPECTED_HELP),
+        (_, Shape::Text, _) if inbox.notes.skipped == 0 => ("text that is not JSON".to_owned(), EXPECTED_HELP),
         (_, _, Some((no_trace, line))) => return refused(inbox.name, no_trace, line),
-        _ if inbox.other_signals > 0 => {
-            let found = format!("{} records of metrics or logs, and no traces", inbox.other_signals);
+        _ if inbox.notes.other_signals > 0 => {
+            let found = format!("{} records of metrics or logs, and no traces", inbox.notes.other_signals);
             (found, "give the file that the collector's traces pipeline writes")
         }
-        _ => match inbox.skipped_records.first() {
+        _ => match inbox.notes.skipped_records.first() {
             Some(first) => {
-                let more =
-                    if inbox.skipped > 1 { format!(" (and {} more such records)", inbox.skipped - 1) } else { String::new() };
+                let more = if inbox.notes.skipped > 1 {
+                    format!(" (and {} more such records)", inbox.notes.skipped - 1)
+                } else {
+                    String::new()
+                };
                 (format!("{}: {}{more}", first.place, first.reason), "no record of this input could be read")
             }
             None => ("no record at all".to_owned(), EXPECTED_HELP),

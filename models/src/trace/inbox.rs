@@ -1,12 +1,14 @@
 //! Where the format readers put what they find: spans, and what they could not use.
 //!
-//! You are here: `models::trace::inbox`. `read` makes one per input; every format reader fills it.
+//! You are here: `models::trace::inbox`. `read` makes one per input, `batches` one per chunk of it; every format reader fills it.
 //! Always true: what is not pushed is counted; under `strict` the first bad record stops the reading.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::Span;
 use super::detect::{self, NoTrace};
+use super::kept::Kept;
 use super::loose::Loose;
 use super::names::Names;
 use super::read::{Format, Skipped};
@@ -15,8 +17,12 @@ use crate::error::InputError;
 
 /// How many skipped records are listed one by one.
 const LISTED: usize = 100;
+/// Most services of one input that are told apart.
+const MOST_SERVICES: usize = 65_536;
+/// Most links of one span.
+const MOST_LINKS: usize = 1024;
 /// 2200-01-01 in nanoseconds since 1970: no span is younger.
-const LATEST_NS: u64 = 7_258_118_400_000_000_000;
+pub(crate) const LATEST_NS: u64 = 7_258_118_400_000_000_000;
 
 /// Ends the reading of an input: the error to hand back.
 #[derive(Debug)]
@@ -89,24 +95,35 @@ impl std::fmt::Display for Place {
     }
 }
 
-/// What one input gives.
+/// What one input, or a chunk of it, gives.
 pub(crate) struct Inbox<'r> {
     /// The input's name.
     pub(crate) name: &'r str,
+    /// The input's number.
+    input: u32,
     /// Shared strings.
     pub(crate) names: &'r mut Names,
-    /// Spans read so far.
-    pub(crate) spans: &'r mut Vec<Span>,
-    /// Most spans that are held.
-    pub(crate) max_spans: usize,
+    /// Where spans go.
+    kept: &'r mut Kept,
     /// Whether the first bad record ends the reading.
     pub(crate) strict: bool,
+    /// What is counted.
+    pub(crate) notes: Notes,
+}
+
+/// What is counted while an input is read.
+#[derive(Debug, Default)]
+pub(crate) struct Notes {
     /// The format of the first record that was recognised.
     pub(crate) format: Option<Format>,
     /// Records of this input's format that were understood, with or without spans.
     pub(crate) records: u64,
-    /// Spans of `spans` that the source counts together with another one.
+    /// Spans, kept or not.
+    pub(crate) spans: u64,
+    /// Spans that the source counts together with another one.
     pub(crate) halves: u64,
+    /// Services that recorded spans.
+    pub(crate) services: BTreeSet<Arc<str>>,
     /// Metric and log records, which are no traces but no mistakes either.
     pub(crate) other_signals: u64,
     /// Bad records.
@@ -119,41 +136,129 @@ pub(crate) struct Inbox<'r> {
     pub(crate) summary: Option<GraphSummary>,
     /// The first JSON that holds no traces, and its line.
     pub(crate) refusal: Option<(NoTrace, u64)>,
+    /// The service of the last span.
+    last_service: Arc<str>,
+}
+
+/// What a chunk gave, on its way to the inbox of its input.
+pub(crate) struct Part {
+    names: Names,
+    kept: Kept,
+    notes: Notes,
+    result: Result<(), Stop>,
+}
+
+impl<'r> Inbox<'r> {
+    /// An empty one for the input of this name and number.
+    pub(crate) fn new(name: &'r str, input: u32, names: &'r mut Names, kept: &'r mut Kept, strict: bool) -> Self {
+        Inbox { name, input, names, kept, strict, notes: Notes::default() }
+    }
+
+    /// A maker of parts as of now: each reads a chunk of this input by itself, on any thread.
+    pub(crate) fn parts(&self) -> PartMaker<'r> {
+        PartMaker { name: self.name, input: self.input, kept: self.kept.part(), strict: self.strict }
+    }
+
+    /// Takes what a part has found. Parts are to be taken in the order of the input.
+    pub(crate) fn absorb(&mut self, mut part: Part) -> Result<(), Stop> {
+        self.kept.absorb(part.kept, &part.names, self.names);
+        self.names.cut += std::mem::take(&mut part.names.cut);
+        let (ours, theirs) = (&mut self.notes, part.notes);
+        ours.format = ours.format.or(theirs.format);
+        ours.refusal = ours.refusal.or(theirs.refusal);
+        ours.records += theirs.records;
+        ours.spans += theirs.spans;
+        ours.halves += theirs.halves;
+        ours.other_signals += theirs.other_signals;
+        ours.skipped += theirs.skipped;
+        let room = LISTED.saturating_sub(ours.skipped_records.len());
+        ours.skipped_records.extend(theirs.skipped_records.into_iter().take(room));
+        for (what, count) in theirs.mended {
+            *ours.mended.entry(what).or_default() += count;
+        }
+        if let Some(summary) = theirs.summary {
+            ours.summary.get_or_insert_default().absorb(summary);
+        }
+        for service in theirs.services {
+            ours.note_service(&self.names.get(&service));
+        }
+        part.result
+    }
+}
+
+/// Makes parts.
+pub(crate) struct PartMaker<'r> {
+    name: &'r str,
+    input: u32,
+    kept: Kept,
+    strict: bool,
+}
+
+impl PartMaker<'_> {
+    /// Reads one chunk into a part.
+    pub(crate) fn read(&self, read: impl FnOnce(&mut Inbox<'_>) -> Result<(), Stop>) -> Part {
+        let (mut names, mut kept) = (Names::default(), self.kept.part());
+        let mut inbox = Inbox::new(self.name, self.input, &mut names, &mut kept, self.strict);
+        let result = read(&mut inbox);
+        let notes = inbox.notes;
+        Part { names, kept, notes, result }
+    }
+}
+
+impl Notes {
+    fn note_service(&mut self, service: &Arc<str>) {
+        // Neighbours mostly share their service.
+        if *self.last_service != **service && self.services.len() < MOST_SERVICES {
+            self.services.insert(service.clone());
+            self.last_service = service.clone();
+        }
+    }
 }
 
 impl Inbox<'_> {
     /// Counts a record of a format that traces are read from.
     pub(crate) fn recognised(&mut self, format: Format) {
-        self.format.get_or_insert(format);
-        self.records += 1;
+        self.notes.format.get_or_insert(format);
+        self.notes.records += 1;
     }
 
     /// The summary of this input, to be filled.
     pub(crate) fn summary(&mut self) -> &mut GraphSummary {
-        self.summary.get_or_insert_default()
+        self.notes.summary.get_or_insert_default()
     }
 
     /// Remembers a record that is known to be no trace, for the error if nothing else turns up.
     pub(crate) fn refuse(&mut self, what: NoTrace, line: u64) {
-        self.refusal.get_or_insert((what, line));
+        self.notes.refusal.get_or_insert((what, line));
+    }
+
+    /// Whether spans of this trace are kept, as far as is known; where not, [`Inbox::pass_over`] does for them.
+    pub(crate) fn keeps(&self, trace_id: u128) -> bool {
+        self.kept.keeps(trace_id)
+    }
+
+    /// Counts a sound span of a trace that is not kept.
+    pub(crate) fn pass_over(&mut self, service: &Arc<str>, is_root: bool) {
+        self.notes.spans += 1;
+        self.notes.note_service(service);
+        self.kept.count(service, is_root);
     }
 
     /// Takes a span.
-    pub(crate) fn push(&mut self, span: Span) {
-        if self.spans.len() < self.max_spans {
-            self.spans.push(span);
-        } else {
-            self.skipped += 1;
-            if self.skipped_records.last().is_none_or(|last| !last.reason.starts_with("beyond the limit")) {
-                let reason = format!("beyond the limit of {} spans: this and all later spans", self.max_spans);
-                self.skipped_records.push(Skipped { place: format!("span {}", self.spans.len() + 1), reason });
-            }
+    pub(crate) fn push(&mut self, mut span: Span) {
+        span.input = self.input;
+        if span.links.len() > MOST_LINKS {
+            span.links.truncate(MOST_LINKS);
+            self.mended("links beyond the first 1024 of a span were left out");
         }
+        self.notes.spans += 1;
+        self.notes.note_service(&span.service);
+        self.kept.push(span);
     }
 
     /// Takes the second half of a record that holds two spans.
     pub(crate) fn push_half(&mut self, span: Span) {
-        self.halves += 1;
+        self.notes.halves += 1;
         self.push(span);
     }
 
@@ -161,7 +266,7 @@ impl Inbox<'_> {
     pub(crate) fn skip(&mut self, place: Place, reason: impl Into<String>) -> Result<(), Stop> {
         let reason = reason.into();
         if self.strict {
-            if let (Some((what, line)), None) = (self.refusal, self.format) {
+            if let (Some((what, line)), None) = (self.notes.refusal, self.notes.format) {
                 return Err(Stop(Box::new(detect::refused(self.name, what, line))));
             }
             return Err(Stop(Box::new(InputError {
@@ -173,16 +278,16 @@ impl Inbox<'_> {
                 help: "without --strict the record is skipped and counted".to_owned(),
             })));
         }
-        self.skipped += 1;
-        if self.skipped_records.len() < LISTED {
-            self.skipped_records.push(Skipped { place: place.to_string(), reason });
+        self.notes.skipped += 1;
+        if self.notes.skipped_records.len() < LISTED {
+            self.notes.skipped_records.push(Skipped { place: place.to_string(), reason });
         }
         Ok(())
     }
 
     /// Counts a record that was kept with something put right.
     pub(crate) fn mended(&mut self, what: &'static str) {
-        *self.mended.entry(what).or_default() += 1;
+        *self.notes.mended.entry(what).or_default() += 1;
     }
 
     /// Sets a span's start and length from start and end; the error is the reason why no sense can be made of them.

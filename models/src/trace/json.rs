@@ -12,6 +12,8 @@
 use std::io::{self, Read};
 use std::ops::Range;
 
+use super::otlp_fast::plain_length;
+
 /// Bytes asked from the input at once.
 const CHUNK: usize = 256 * 1024;
 /// Deepest nesting; what a `u128` of open brackets can hold.
@@ -73,8 +75,8 @@ pub(crate) struct Splitter<R> {
 }
 
 impl<R: Read> Splitter<R> {
-    /// Reads from `input`; no value may be longer than `max_value` bytes.
-    pub(crate) fn new(input: R, max_value: usize) -> Self {
+    /// Reads from `input`, which begins on line `first_line`; no value may be longer than `max_value` bytes.
+    pub(crate) fn new(input: R, first_line: u64, max_value: usize) -> Self {
         Splitter {
             input,
             buffer: Vec::new(),
@@ -82,12 +84,17 @@ impl<R: Read> Splitter<R> {
             at: 0,
             keep: 0,
             offset: 0,
-            line: 1,
+            line: first_line,
             ended: false,
             values: 0,
             brackets_begin_lines: false,
             max_value,
         }
+    }
+
+    /// The same for bytes that are all there, and that `values` whole ones stand before.
+    pub(crate) fn over(bytes: Vec<u8>, input: R, first_line: u64, values: u64, max_value: usize) -> Self {
+        Splitter { filled: bytes.len(), buffer: bytes, ended: true, values, ..Splitter::new(input, first_line, max_value) }
     }
 
     /// The input, for what it has to say at the end.
@@ -113,6 +120,21 @@ impl<R: Read> Splitter<R> {
     /// From here on bytes are kept, until the next call of this.
     pub(crate) fn keep_from_here(&mut self) {
         self.keep = self.at;
+    }
+
+    /// Goes back to a position that is still kept, and its line.
+    pub(crate) fn rewind(&mut self, position: u64, line: u64) {
+        self.at = (position - self.offset) as usize;
+        self.line = line;
+    }
+
+    /// Takes one whole value that may be no longer than `limit` bytes, whatever else may be.
+    pub(crate) fn value_within(&mut self, limit: usize) -> io::Result<Result<Range<u64>, Broken>> {
+        let max_value = self.max_value;
+        self.max_value = limit.min(max_value);
+        let value = self.value();
+        self.max_value = max_value;
+        value
     }
 
     /// Tells the splitter that a top-level value has ended here.
@@ -265,20 +287,22 @@ impl<R: Read> Splitter<R> {
     fn text(&mut self) -> io::Result<Result<(), Broken>> {
         loop {
             while self.at < self.filled {
-                match self.buffer[self.at] {
-                    b'"' => {
+                self.at += plain_length(&self.buffer[self.at..self.filled]);
+                match self.buffer.get(self.at).copied().filter(|_| self.at < self.filled) {
+                    None => break,
+                    Some(b'"') => {
                         self.at += 1;
                         return Ok(Ok(()));
                     }
                     // The byte after a backslash is never the closing quote.
-                    b'\\' => {
+                    Some(b'\\') => {
                         if self.at + 1 == self.filled && !self.fill()? {
                             return Ok(Err(Broken::EndsInside));
                         }
                         self.at += 2;
                     }
-                    b'\n' => return Ok(Err(Broken::OpenText)),
-                    _ => self.at += 1,
+                    Some(b'\n') => return Ok(Err(Broken::OpenText)),
+                    Some(_) => self.at += 1,
                 }
             }
             if self.filled - self.keep > self.max_value {

@@ -4,16 +4,20 @@
 
 mod assemble;
 mod attributes;
+mod batches;
 mod canonical;
 mod dependencies;
 mod detect;
 mod inbox;
 mod jaeger;
 mod json;
+mod json_lines;
+mod kept;
 mod kiali;
 mod loose;
 mod names;
 mod operation;
+mod otlp_fast;
 mod otlp_json;
 mod otlp_proto;
 mod prometheus;
@@ -22,10 +26,12 @@ mod records;
 mod source;
 mod spans_csv;
 mod summary;
+mod wire;
 mod zipkin;
 
 pub use assemble::AssemblyNotes;
 pub use canonical::{Merged, NameRule, NameRules};
+pub use kept::Thinning;
 pub use read::{FileNotes, Format, Limits, ReadOptions, Reader, Skipped, TraceSet};
 pub use spans_csv::CsvMap;
 pub use summary::{CallSummary, GraphSummary, Histogram, Times, Volume};

@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use super::attributes::{Facts, Recorder, RecorderFacts, StatusCode, Value, kind_named, kind_number};
 use super::inbox::{Inbox, Place, Stop};
 use super::loose::{Loose, Text, hex_id, line_in, null_is_default, plain};
-use super::{Kind, Span};
+use super::{Kind, Span, otlp_fast};
 
 /// One element of `resourceSpans`.
 #[derive(Deserialize)]
@@ -129,6 +129,14 @@ struct KeyValue<'a> {
 
 /// Reads one element of `resourceSpans` that begins on `place`.
 pub(crate) fn resource_spans(json: &[u8], place: &Place, inbox: &mut Inbox<'_>) -> Result<(), Stop> {
+    match otlp_fast::element(json, inbox) {
+        Some(result) => result,
+        None => unusual_resource_spans(json, place, inbox),
+    }
+}
+
+/// The same, whatever it looks like.
+pub(crate) fn unusual_resource_spans(json: &[u8], place: &Place, inbox: &mut Inbox<'_>) -> Result<(), Stop> {
     let mut bad: Vec<(usize, usize, String)> = Vec::new();
     let parsed = serde_json::from_slice::<ResourceSpans<'_, RawSpan<'_>>>(json);
     let in_one_go = parsed.is_ok();
@@ -264,6 +272,10 @@ fn span(raw: RawSpan<'_>, scope: &str, recorder: &Recorder, inbox: &mut Inbox<'_
     let start = raw.start.unsigned().ok_or_else(|| format!("start time {} is not a whole number", raw.start))?;
     let end = raw.end.unsigned().ok_or_else(|| format!("end time {} is not a whole number", raw.end))?;
     inbox.set_times(&mut span, start, end)?;
+    if !inbox.keeps(span.trace_id) {
+        inbox.pass_over(&span.service, span.parent_id.is_none());
+        return Ok(());
+    }
     for link in &raw.links {
         match (id128(&link.trace_id), id64(&link.span_id)) {
             (Some(trace), Some(id)) => span.links.push((trace, id)),

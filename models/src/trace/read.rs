@@ -1,7 +1,7 @@
 //! Reads inputs of any known format and hands back assembled traces.
 //!
 //! You are here: `models::trace::read`. The command line and `learn` call [`Reader`]; it unpacks (`source`), recognises
-//! (`detect`, `records`) and assembles (`assemble`).
+//! (`detect`, `records`), holds what the limit allows (`kept`) and assembles (`assemble`).
 //! Always true: nothing is dropped silently; one bad record costs that record.
 //! Not here: opening files.
 
@@ -12,12 +12,13 @@ use std::io::Read;
 use super::assemble::{self, AssemblyNotes};
 use super::canonical::{self, Merged, NameRules};
 use super::detect::{self, Shape};
-use super::inbox::{Inbox, Place, Stop};
+use super::inbox::{Inbox, Notes, Place, Stop};
+use super::kept::{Kept, Thinning};
 use super::names::Names;
 use super::source::Source;
 use super::spans_csv::{self, CsvMap};
 use super::summary::GraphSummary;
-use super::{Span, Trace, otlp_proto, records};
+use super::{Span, Trace, json_lines, otlp_proto};
 use crate::error::InputErrors;
 
 /// How to read.
@@ -49,20 +50,25 @@ pub struct Limits {
     pub frame_bytes: usize,
     /// Longest JSON value that has to be held at once (an element of `resourceSpans`, a Jaeger trace, a Zipkin span).
     pub value_bytes: usize,
-    /// Most spans of all inputs together: what bounds memory.
-    pub spans: usize,
+    /// Most spans of all inputs together that are held, which is what bounds memory. Of more, whole traces are kept, chosen by their
+    /// ids, and rates are counted from all.
+    pub kept_spans: usize,
+    /// Most spans of one trace that are held: those that begin first.
+    pub trace_spans: usize,
 }
 
 impl Default for Limits {
-    /// 4 GiB unpacked, 1000 : 1 after the first 10 MiB, frames of 64 MiB, values of 512 MiB, 20 million spans.
+    /// 4 GiB unpacked, 1000 : 1 after the first 10 MiB, frames of 64 MiB, values of 64 MiB, a million spans kept, 100,000 of
+    /// one trace.
     fn default() -> Self {
         Limits {
             unpacked_bytes: 4 << 30,
             expansion: 1000,
             ratio_free_bytes: 10 << 20,
             frame_bytes: 64 << 20,
-            value_bytes: 512 << 20,
-            spans: 20_000_000,
+            value_bytes: 64 << 20,
+            kept_spans: 1_000_000,
+            trace_spans: 100_000,
         }
     }
 }
@@ -129,7 +135,7 @@ pub struct FileNotes {
     pub path: String,
     /// Its format.
     pub format: Format,
-    /// Distinct traces in it.
+    /// Distinct traces in it; an estimate if not all spans were kept.
     pub traces: u64,
     /// Spans in it as the format counts them: duplicates included, the two halves of a Zipkin v1 call as one.
     pub spans: u64,
@@ -160,6 +166,8 @@ pub struct TraceSet {
     pub merged_names: Vec<Merged>,
     /// What assembly found and did.
     pub assembly: AssemblyNotes,
+    /// What share of the spans is in `traces`; `None`: all.
+    pub thinning: Option<Thinning>,
 }
 
 impl TraceSet {
@@ -180,7 +188,7 @@ impl TraceSet {
 pub struct Reader {
     options: ReadOptions,
     names: Names,
-    spans: Vec<Span>,
+    kept: Kept,
     summaries: Vec<GraphSummary>,
     files: Vec<FileNotes>,
 }
@@ -188,62 +196,45 @@ pub struct Reader {
 impl Reader {
     /// A reader that has read nothing yet.
     pub fn new(options: ReadOptions) -> Self {
-        Reader { options, ..Reader::default() }
+        Reader { kept: Kept::new(&options.limits), options, ..Reader::default() }
     }
 
     /// Reads one input under the name the user knows it by; compression and format are recognised by content. Traces may be
-    /// spread over inputs.
+    /// spread over inputs. Large inputs are read by all threads of the pool that this is called in.
     ///
     /// An error means that the input gave nothing, or, under `strict`, that it holds a bad record.
-    pub fn read(&mut self, name: &str, input: impl Read) -> Result<(), InputErrors> {
-        let first_span = self.spans.len();
+    pub fn read(&mut self, name: &str, input: impl Read + Send) -> Result<(), InputErrors> {
         let limits = self.options.limits.clone();
         let (source, head) = Source::open(input, &limits);
         let shape = detect::shape(&head, limits.frame_bytes);
-        let mut inbox = Inbox {
-            name,
-            names: &mut self.names,
-            spans: &mut self.spans,
-            max_spans: limits.spans,
-            strict: self.options.strict,
-            format: None,
-            records: 0,
-            halves: 0,
-            other_signals: 0,
-            skipped: 0,
-            skipped_records: Vec::new(),
-            mended: BTreeMap::new(),
-            summary: None,
-            refusal: None,
-        };
+        let number = self.files.len() as u32;
+        let mut inbox = Inbox::new(name, number, &mut self.names, &mut self.kept, self.options.strict);
         let source = match shape {
-            Shape::Json => records::read_all(source, limits.value_bytes, &mut inbox)?,
+            Shape::Json => json_lines::read_all(source, limits.value_bytes, &mut inbox)?,
             Shape::Protobuf(framing) => otlp_proto::read_all(source, framing, &limits, &mut inbox)?,
             Shape::Text => {
                 spans_csv::read_all(source, self.options.csv_map.as_ref(), limits.value_bytes.min(MAX_ROW), &mut inbox)?
             }
             Shape::Other(_) => source,
         };
-        let format = match inbox.format {
-            Some(format) if inbox.spans.len() > first_span || inbox.summary.is_some() || inbox.skipped == 0 => format,
+        let format = match inbox.notes.format {
+            Some(format) if inbox.notes.spans > 0 || inbox.notes.summary.is_some() || inbox.notes.skipped == 0 => format,
             _ => return Err(detect::no_traces(shape, source.trouble(), &inbox).into()),
         };
         if let Some(trouble) = source.trouble() {
             inbox.skip(Place::end(), trouble)?;
         }
-        let Inbox { halves, other_signals, skipped, skipped_records, mut mended, summary, .. } = inbox;
+        let Notes { spans, halves, services, other_signals, skipped, skipped_records, mut mended, summary, .. } = inbox.notes;
         if self.names.cut > 0 {
             mended.insert("a name longer than 4096 bytes was cut", std::mem::take(&mut self.names.cut));
         }
-        let input = self.files.len() as u32;
-        self.spans[first_span..].iter_mut().for_each(|span| span.input = input);
-        let spans = &self.spans[first_span..];
         self.files.push(FileNotes {
             path: name.to_owned(),
             format,
-            traces: assemble::distinct_traces(spans),
-            spans: spans.len() as u64 - halves,
-            services: (distinct_services(spans).len() + summary.as_ref().map_or(0, |summary| summary.services().len())) as u64,
+            traces: 0,
+            spans: spans - halves,
+            services: services.iter().filter(|service| !service.is_empty()).count() as u64
+                + summary.as_ref().map_or(0, |summary| summary.services().len() as u64),
             edges: summary.as_ref().map_or(0, |summary| summary.calls.len() as u64),
             skipped,
             skipped_records,
@@ -254,11 +245,23 @@ impl Reader {
         Ok(())
     }
 
-    /// Assembles all spans read into traces.
-    pub fn finish(mut self) -> TraceSet {
-        let merged_names = canonical::unify(&mut self.spans, &mut self.summaries, &self.options.names, &mut self.names);
-        let (traces, assembly) = assemble::assemble(self.spans);
-        TraceSet { traces, summaries: self.summaries, files: self.files, merged_names, assembly }
+    /// Assembles all spans that were kept into traces.
+    pub fn finish(self) -> TraceSet {
+        let Reader { options, kept, mut names, mut summaries, mut files } = self;
+        let (mut shards, mut thinning) = kept.finish();
+        let merged_names = canonical::unify(&mut shards, &mut summaries, &options.names, &mut names);
+        if let Some(thinning) = &mut thinning {
+            thinning.rename(&merged_names);
+        }
+        drop(names);
+        let (traces, assembly, by_input) = assemble::assemble(shards);
+        let share = thinning.as_ref().map_or(1.0, |thinning| thinning.share);
+        for (input, kept) in by_input {
+            if let Some(file) = files.get_mut(input as usize) {
+                file.traces = (kept as f64 / share).round() as u64;
+            }
+        }
+        TraceSet { traces, summaries, files, merged_names, assembly, thinning }
     }
 }
 

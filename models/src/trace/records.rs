@@ -15,6 +15,10 @@ use super::{dependencies, jaeger, kiali, otlp_json, prometheus, zipkin};
 /// Arrays and wrappers (`result`, `trace`, lists of lists) are followed this deep.
 const MAX_WRAPPERS: u32 = 4;
 
+/// An element of `resourceSpans` that is larger is not held at once, but so many bytes of its spans.
+const LARGE_RESOURCE: usize = 8 << 20;
+const PART: usize = 1 << 20;
+
 /// What ended a walk inside a value.
 enum Halt {
     Stop(Stop),
@@ -41,11 +45,61 @@ impl From<std::io::Error> for Halt {
     }
 }
 
-/// Reads a JSON input to its end; gives the input back for what it has to say.
-pub(crate) fn read_all<R: Read>(input: R, max_value: usize, inbox: &mut Inbox<'_>) -> Result<R, Stop> {
-    let mut walk = Walk { json: Splitter::new(input, max_value), inbox };
+/// Reads JSON that begins on line `first_line` to its end; gives the input back for what it has to say.
+pub(crate) fn read_all<R: Read>(input: R, first_line: u64, max_value: usize, inbox: &mut Inbox<'_>) -> Result<R, Stop> {
+    let mut walk = Walk { json: Splitter::new(input, first_line, max_value), inbox };
     walk.top_level()?;
     Ok(walk.json.into_input())
+}
+
+/// Reads JSON that is all there, and that `values` whole ones stand before.
+pub(crate) fn read_piece(
+    piece: &[u8],
+    first_line: u64,
+    values: u64,
+    max_value: usize,
+    inbox: &mut Inbox<'_>,
+) -> Result<(), Stop> {
+    let json = Splitter::over(piece.to_vec(), std::io::empty(), first_line, values, max_value);
+    Walk { json, inbox }.top_level()
+}
+
+/// Some spans of one scope, as an element of `resourceSpans` of their own.
+#[derive(Default)]
+struct PartOfResource {
+    element: Element,
+    line: u64,
+    resource: Vec<u8>,
+    scope: Vec<u8>,
+    spans: Vec<u8>,
+}
+
+impl PartOfResource {
+    fn add(&mut self, span: &[u8], line: u64, inbox: &mut Inbox<'_>) -> Result<(), Stop> {
+        if !self.spans.is_empty() {
+            self.spans.push(b',');
+        }
+        self.spans.extend_from_slice(span);
+        if self.spans.len() >= PART { self.hand_over(line, inbox) } else { Ok(()) }
+    }
+
+    fn hand_over(&mut self, next_line: u64, inbox: &mut Inbox<'_>) -> Result<(), Stop> {
+        let or_empty = |object: &[u8]| if object.is_empty() { b"{}".to_vec() } else { object.to_vec() };
+        let (resource, scope) = (or_empty(&self.resource), or_empty(&self.scope));
+        let place = Place::element(self.line, self.element);
+        self.line = next_line;
+        if self.spans.is_empty() {
+            return Ok(());
+        }
+        if self.resource.is_empty() {
+            inbox.mended("a resource too large to hold says whose its spans are only after them: their service is not known");
+        }
+        let parts: [&[u8]; 7] =
+            [b"{\"resource\":", &resource, b",\"scopeSpans\":[{\"scope\":", &scope, b",\"spans\":[", &self.spans, b"]}]}"];
+        let part = parts.concat();
+        self.spans.clear();
+        otlp_json::resource_spans(&part, &place, inbox)
+    }
 }
 
 struct Walk<'w, 'r, R> {
@@ -62,7 +116,7 @@ impl<R: Read> Walk<'_, '_, R> {
             let result = match first {
                 None => return Ok(()),
                 // Left over from an array whose middle was broken.
-                Some(b',' | b']' | b'}') if self.inbox.skipped > 0 => {
+                Some(b',' | b']' | b'}') if self.inbox.notes.skipped > 0 => {
                     self.json.take();
                     continue;
                 }
@@ -203,10 +257,14 @@ impl<R: Read> Walk<'_, '_, R> {
     }
 
     fn resource_spans(&mut self, _depth: u32, element: Element) -> Result<(), Halt> {
-        let place = Place::element(self.json.line(), element);
-        let start = self.json.position();
-        match self.json.value()? {
+        let (start, line) = (self.json.position(), self.json.line());
+        let place = Place::element(line, element);
+        match self.json.value_within(LARGE_RESOURCE)? {
             Ok(range) => otlp_json::resource_spans(self.json.slice(range), &place, self.inbox)?,
+            Err(Broken::TooLarge) => {
+                self.json.rewind(start, line);
+                self.large_resource(element)?;
+            }
             Err(broken) => {
                 // Most of its spans may be whole all the same.
                 let rest = self.json.slice(start..self.json.position());
@@ -215,6 +273,99 @@ impl<R: Read> Walk<'_, '_, R> {
             }
         }
         Ok(())
+    }
+
+    /// An element of `resourceSpans` that is not held at once: its spans are taken some at a time.
+    fn large_resource(&mut self, element: Element) -> Result<(), Halt> {
+        let mut part = PartOfResource { element, line: self.json.line(), ..PartOfResource::default() };
+        self.members(|walk, key| {
+            match key {
+                b"\"resource\"" => {
+                    let resource = walk.json.value()??;
+                    part.resource = walk.json.slice(resource).to_vec();
+                }
+                b"\"scopeSpans\""
+                | b"\"scope_spans\""
+                | b"\"instrumentationLibrarySpans\""
+                | b"\"instrumentation_library_spans\"" => walk.elements(|walk| {
+                    part.scope.clear();
+                    walk.members(|walk, key| {
+                        match key {
+                            b"\"scope\"" | b"\"instrumentationLibrary\"" | b"\"instrumentation_library\"" => {
+                                let scope = walk.json.value()??;
+                                part.scope = walk.json.slice(scope).to_vec();
+                            }
+                            b"\"spans\"" => walk.elements(|walk| {
+                                let span = walk.json.value()??;
+                                let line = walk.json.line();
+                                part.add(walk.json.slice(span), line, walk.inbox)?;
+                                Ok(())
+                            })?,
+                            _ => {
+                                walk.json.value()??;
+                            }
+                        }
+                        Ok(())
+                    })?;
+                    Ok(part.hand_over(walk.json.line(), walk.inbox)?)
+                })?,
+                _ => {
+                    walk.json.value()??;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Every member of an object, by its quoted key; bytes before the present member are dropped.
+    fn members(&mut self, mut read: impl FnMut(&mut Self, &[u8]) -> Result<(), Halt>) -> Result<(), Halt> {
+        self.json.expect(b'{')??;
+        if self.json.peek()?? == b'}' {
+            self.json.take();
+            return Ok(());
+        }
+        loop {
+            self.json.peek()??;
+            self.json.keep_from_here();
+            if self.json.peek()?? != b'"' {
+                return Err(Broken::NotJson.into());
+            }
+            let key = self.json.value()??;
+            let key = self.json.slice(key).to_vec();
+            self.json.expect(b':')??;
+            self.json.peek()??;
+            read(self, &key)?;
+            match self.json.peek()?? {
+                b',' => self.json.take(),
+                b'}' => {
+                    self.json.take();
+                    return Ok(());
+                }
+                _ => return Err(Broken::NotJson.into()),
+            }
+        }
+    }
+
+    /// Every element of an array; bytes before the present element are dropped.
+    fn elements(&mut self, mut read: impl FnMut(&mut Self) -> Result<(), Halt>) -> Result<(), Halt> {
+        self.json.expect(b'[')??;
+        if self.json.peek()?? == b']' {
+            self.json.take();
+            return Ok(());
+        }
+        loop {
+            self.json.peek()??;
+            self.json.keep_from_here();
+            read(self)?;
+            match self.json.peek()?? {
+                b',' => self.json.take(),
+                b']' => {
+                    self.json.take();
+                    return Ok(());
+                }
+                _ => return Err(Broken::WrongBracket.into()),
+            }
+        }
     }
 
     /// An object that is no wrapper: a record of its own.
@@ -240,7 +391,7 @@ impl<R: Read> Walk<'_, '_, R> {
             return prometheus::answer(json, place, self.inbox);
         }
         if keys.has(Key::OtherSignal) {
-            self.inbox.other_signals += 1;
+            self.inbox.notes.other_signals += 1;
             return Ok(());
         }
         if keys.has(Key::ResourceSpans) {

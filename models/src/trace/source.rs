@@ -3,9 +3,9 @@
 //! You are here: `models::trace::source`. `read` wraps every input in a [`Source`] and gives that to the format readers.
 //! Always true: whatever is wrong with the packing looks like an early end; [`Source::trouble`] says afterwards what it was.
 
-use std::cell::Cell;
 use std::io::{self, BufReader, Cursor, Read};
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::read::MultiGzDecoder;
 use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
@@ -25,8 +25,8 @@ pub(crate) const HEAD: usize = 16;
 
 /// An input without its packing.
 pub(crate) struct Source<'r> {
-    inner: Box<dyn Read + 'r>,
-    packed: Rc<Cell<u64>>,
+    inner: Box<dyn Read + Send + 'r>,
+    packed: Arc<AtomicU64>,
     unpacked: u64,
     is_packed: bool,
     limits: Limits,
@@ -35,8 +35,8 @@ pub(crate) struct Source<'r> {
 
 impl<'r> Source<'r> {
     /// Looks at the first bytes of `input` and unpacks what is packed. The second value are the first bytes after that.
-    pub(crate) fn open(input: impl Read + 'r, limits: &Limits) -> (Self, Vec<u8>) {
-        let packed = Rc::new(Cell::new(0));
+    pub(crate) fn open(input: impl Read + Send + 'r, limits: &Limits) -> (Self, Vec<u8>) {
+        let packed = Arc::new(AtomicU64::new(0));
         let counted = Counted { inner: input, count: packed.clone() };
         let inner = Box::new(BufReader::with_capacity(128 * 1024, counted));
         let mut source = Source { inner, packed, unpacked: 0, is_packed: false, limits: limits.clone(), trouble: None };
@@ -48,7 +48,7 @@ impl<'r> Source<'r> {
                 let _ = source.inner.read(&mut mark);
                 head.drain(..BOM.len());
             }
-            let unpacked: Box<dyn Read + 'r> = if head.starts_with(&GZIP) {
+            let unpacked: Box<dyn Read + Send + 'r> = if head.starts_with(&GZIP) {
                 Box::new(MultiGzDecoder::new(source.inner))
             } else if head.starts_with(&ZSTD) || is_skippable_frame(&head) {
                 Box::new(ZstdFrames { state: ZstdState::Between(source.inner) })
@@ -68,6 +68,11 @@ impl<'r> Source<'r> {
     /// What was wrong with the packing or with reading, if anything.
     pub(crate) fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
+    }
+
+    /// Bytes of the input itself so far.
+    fn packed(&self) -> u64 {
+        self.packed.load(Ordering::Relaxed)
     }
 
     /// The first bytes, which stay to be read.
@@ -98,7 +103,7 @@ impl<'r> Source<'r> {
             (true, _) => format!("the compressed data is damaged ({error})"),
             (false, _) => format!("reading failed: {error}"),
         };
-        self.trouble.get_or_insert(format!("{what} after {} bytes", self.packed.get()));
+        self.trouble.get_or_insert(format!("{what} after {} bytes", self.packed()));
     }
 }
 
@@ -120,11 +125,11 @@ impl Read for Source<'_> {
             return Ok(got);
         }
         let ratio_free = self.limits.ratio_free_bytes;
-        let by_ratio = ratio_free.max(self.packed.get().saturating_mul(self.limits.expansion));
+        let by_ratio = ratio_free.max(self.packed().saturating_mul(self.limits.expansion));
         if self.unpacked > self.limits.unpacked_bytes.min(by_ratio) {
             self.trouble.get_or_insert(format!(
                 "{} bytes of compressed data grow to more than {} bytes, which is beyond the limit",
-                self.packed.get(),
+                self.packed(),
                 self.unpacked - got as u64
             ));
             self.inner = Box::new(io::empty());
@@ -137,13 +142,13 @@ impl Read for Source<'_> {
 /// Counts what is read.
 struct Counted<R> {
     inner: R,
-    count: Rc<Cell<u64>>,
+    count: Arc<AtomicU64>,
 }
 
 impl<R: Read> Read for Counted<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let got = self.inner.read(buffer)?;
-        self.count.set(self.count.get() + got as u64);
+        self.count.fetch_add(got as u64, Ordering::Relaxed);
         Ok(got)
     }
 }
@@ -154,8 +159,8 @@ struct ZstdFrames<'r> {
 }
 
 enum ZstdState<'r> {
-    Between(Box<dyn Read + 'r>),
-    Inside(Box<StreamingDecoder<Box<dyn Read + 'r>, FrameDecoder>>),
+    Between(Box<dyn Read + Send + 'r>),
+    Inside(Box<StreamingDecoder<Box<dyn Read + Send + 'r>, FrameDecoder>>),
     Done,
 }
 
@@ -177,7 +182,7 @@ impl<'r> Read for ZstdFrames<'r> {
                         self.state = ZstdState::Between(input);
                         continue;
                     }
-                    let frame: Box<dyn Read + 'r> = Box::new(Cursor::new(magic).chain(input));
+                    let frame: Box<dyn Read + Send + 'r> = Box::new(Cursor::new(magic).chain(input));
                     let decoder = StreamingDecoder::new(frame).map_err(|error| io::Error::other(error.to_string()))?;
                     self.state = ZstdState::Inside(Box::new(decoder));
                 }

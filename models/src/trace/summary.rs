@@ -97,6 +97,34 @@ impl GraphSummary {
         self.calls.entry((from.map(str::to_owned), to.to_owned())).or_default()
     }
 
+    /// Adds calls to those of the same ends.
+    pub(crate) fn add(&mut self, ends: (Option<String>, String), call: CallSummary) {
+        let sum = self.calls.entry(ends).or_default();
+        sum.volume = match (sum.volume, call.volume) {
+            (before, Volume::PerSecond(rate)) => Volume::PerSecond(before.number() + rate),
+            (before, Volume::Count(count)) => Volume::Count(before.number() + count),
+        };
+        sum.failed = match (sum.failed, call.failed) {
+            (Some(a), Some(b)) => Some(a + b),
+            (a, b) => a.or(b),
+        };
+        sum.server = sum.server.take().or(call.server);
+        sum.client = sum.client.take().or(call.client);
+        sum.message |= call.message;
+    }
+
+    /// Takes in what another part of the same input told.
+    pub(crate) fn absorb(&mut self, part: GraphSummary) {
+        self.seconds = self.seconds.or(part.seconds);
+        for (ends, call) in part.calls {
+            self.add(ends, call);
+        }
+        self.gateways.extend(part.gateways);
+        for (what, n) in part.left_out {
+            *self.left_out.entry(what).or_default() += n;
+        }
+    }
+
     /// Counts something that has no place in a model.
     pub(crate) fn left_out(&mut self, what: impl Into<String>) {
         *self.left_out.entry(what.into()).or_default() += 1;
