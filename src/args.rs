@@ -7,6 +7,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use models::trace::CsvMap;
 use models::units::Nanos;
 
 use crate::exit;
@@ -36,7 +37,10 @@ pub enum Command {
     /// Traces to a model: services, call paths, service times, retries, each number with where it came from.
     #[command(
         after_help = "Examples:\n  foreshock learn traces/ -o model.yaml\n  foreshock learn spans.json.gz --json -o model.yaml\n  \
-        foreshock learn traces/ --backcast -o model.yaml    and how well it foretells its own traffic"
+        foreshock learn traces/ --backcast -o model.yaml    and how well it foretells its own traffic\n  \
+        foreshock learn --jaeger https://jaeger.example.org --since 2h -o model.yaml\n  \
+        foreshock learn spans.csv --csv-map 'trace=Trace,span=Id,parent=Parent,service=Service,operation=Name,start=Start:ms,duration=Took:ms'\n  \
+        foreshock learn traces/ --with known.yaml --with manifests.yaml --names names.yaml -o model.yaml"
     )]
     Learn(Learn),
     /// Shows a model, or what traces say: services, calls, hot spots, surprises, assumptions.
@@ -69,7 +73,8 @@ pub enum Command {
 /// What is read and how.
 #[derive(Debug, Args)]
 pub struct Traces {
-    /// Trace files, folders of them, or `-` for standard input (OTLP, Jaeger or Zipkin, plain or compressed).
+    /// Trace files, folders of them, or `-` for standard input (OTLP, Jaeger, Zipkin, Tempo or tables of spans, plain or compressed;
+    /// graph summaries of Kiali, Jaeger dependencies and service-graph metrics too).
     #[arg(value_name = "TRACES")]
     pub traces: Vec<PathBuf>,
     /// How they are read.
@@ -78,12 +83,20 @@ pub struct Traces {
 }
 
 /// How traces are read.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Args)]
 pub struct Reading {
-    /// What configuration says (a partial model): worker counts, queue bounds, timeouts, deadlines, retries or hedges, pools, breakers,
-    /// shedding, autoscaling, health checks, cache lifetimes, what topics promise, closed loops; `foreshock schema model` has every key.
+    /// What configuration says. A partial model: worker counts, queue bounds, timeouts, deadlines, retries or hedges, pools, breakers,
+    /// shedding, autoscaling, health checks, cache lifetimes, what topics promise, closed loops; `foreshock schema model` has every key. Or manifests: Kubernetes Deployments, StatefulSets and
+    /// HorizontalPodAutoscalers, Istio VirtualServices and DestinationRules. May be given several times; the later ones win.
     #[arg(long, value_name = "KNOWN.yaml")]
-    pub with: Option<PathBuf>,
+    pub with: Vec<PathBuf>,
+    /// Which column of a table of spans (CSV) is what, such as
+    /// trace=TraceID,span=SpanID,parent=Parent,service=Service,operation=Op,start=Begin:ms,duration=Took:us (units: ns, us, ms, s).
+    #[arg(long, value_name = "MAP", value_parser = CsvMap::parse)]
+    pub csv_map: Option<CsvMap>,
+    /// Names of services: `names: { cart: [cartservice, "cart-*"] }` joins spellings, `keep: [orders-1]` stops rules from doing so.
+    #[arg(long, value_name = "NAMES.yaml")]
+    pub names: Option<PathBuf>,
     /// Share of traces that head sampling kept, such as 0.01; the rates are divided by it.
     #[arg(long, value_name = "SHARE", value_parser = share)]
     pub sampling: Option<f64>,
@@ -98,6 +111,58 @@ pub struct Reading {
     /// every boundary.
     #[arg(long)]
     pub backcast: bool,
+    /// What is fetched from live systems.
+    #[command(flatten)]
+    pub live: Live,
+}
+
+/// Where the help lists what concerns live systems.
+const LIVE: &str = "Live sources (credentials: FORESHOCK_TOKEN, or FORESHOCK_USER and FORESHOCK_PASSWORD)";
+
+/// What is fetched from live systems before reading. Credentials come from the environment alone: FORESHOCK_TOKEN, or FORESHOCK_USER and
+/// FORESHOCK_PASSWORD (FORESHOCK_JAEGER_TOKEN and so on for one source), FORESHOCK_TENANT.
+#[derive(Debug, Args)]
+pub struct Live {
+    /// Fetch traces from the Jaeger query service at this address.
+    #[arg(long, help_heading = LIVE, value_name = "URL")]
+    pub jaeger: Option<String>,
+    /// Fetch traces from Grafana Tempo.
+    #[arg(long, help_heading = LIVE, value_name = "URL")]
+    pub tempo: Option<String>,
+    /// Fetch traces from Zipkin.
+    #[arg(long, help_heading = LIVE, value_name = "URL")]
+    pub zipkin: Option<String>,
+    /// Fetch the graph of Kiali (its address usually ends in /kiali).
+    #[arg(long, help_heading = LIVE, value_name = "URL")]
+    pub kiali: Option<String>,
+    /// How far back.
+    #[arg(long, help_heading = LIVE, value_name = "TIME", default_value = "1h", value_parser = duration)]
+    pub since: Nanos,
+    /// Until when, such as 2026-11-24T12:00:00Z [default: now].
+    #[arg(long, help_heading = LIVE, value_name = "TIME", value_parser = moment)]
+    pub until: Option<u64>,
+    /// Folder for what is fetched; what is there already is not fetched again.
+    #[arg(long, help_heading = LIVE, value_name = "DIR", default_value = "foreshock-pull")]
+    pub pull_into: PathBuf,
+    /// Services to ask Jaeger for [default: all].
+    #[arg(long, help_heading = LIVE, value_name = "NAME")]
+    pub service: Vec<String>,
+    /// Namespaces to ask Kiali for [default: all].
+    #[arg(long, help_heading = LIVE, value_name = "NAME")]
+    pub namespace: Vec<String>,
+    /// Most traces asked for at once; where there are more, time is cut finer.
+    #[arg(long, help_heading = LIVE, value_name = "N", default_value = "500")]
+    pub pull_limit: NonZeroU32,
+    /// Most requests per second.
+    #[arg(long, help_heading = LIVE, value_name = "N", default_value = "10")]
+    pub pull_rate: NonZeroU32,
+}
+
+impl Live {
+    /// Whether anything is to be fetched.
+    pub fn is_asked_for(&self) -> bool {
+        [&self.jaeger, &self.tempo, &self.zipkin, &self.kiali].into_iter().any(Option::is_some)
+    }
 }
 
 /// How much is simulated.
@@ -167,7 +232,7 @@ pub struct Learn {
 #[derive(Debug, Args)]
 pub struct Inspect {
     /// A model file, or trace files, folders, or `-`.
-    #[arg(value_name = "MODEL|TRACES", required = true)]
+    #[arg(value_name = "MODEL|TRACES", required_unless_present_any = ["jaeger", "tempo", "zipkin", "kiali"])]
     pub inputs: Vec<PathBuf>,
     /// How they are read.
     #[command(flatten)]
@@ -306,6 +371,11 @@ pub enum Format {
 /// A duration with a unit, above zero unless it is written as zero.
 fn duration(text: &str) -> Result<Nanos, String> {
     Nanos::parse(text).ok_or_else(|| "expected a duration with a unit (ns, us, ms, s, min or h), such as 120s".to_owned())
+}
+
+/// A point of time.
+fn moment(text: &str) -> Result<u64, String> {
+    crate::pull::time::parse(text).ok_or_else(|| "expected a time in UTC, such as 2026-11-24T12:00:00Z".to_owned())
 }
 
 /// A share above 0, at most 1.

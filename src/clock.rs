@@ -2,7 +2,7 @@
 //!
 //! You are here: `clock`. The members never see it.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// The CPU time that this thread has used so far (where the system does not tell: the time that has passed).
 pub fn thread_cpu() -> Duration {
@@ -18,6 +18,12 @@ pub fn thread_cpu() -> Duration {
         static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
         BEGAN.elapsed()
     }
+}
+
+/// Seconds since 1970: which traces are of the last hours.
+#[expect(clippy::disallowed_methods, reason = "live traces are asked for by the clock; no run depends on it")]
+pub fn epoch_s() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]

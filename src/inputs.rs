@@ -6,16 +6,24 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use models::error::{InputError, InputErrors};
-use models::format::{Overlay, read_model, read_overlay};
+use models::format::read_model;
+use models::manifests::Known;
 use models::system::Model;
-use models::trace::{ReadOptions, Reader, TraceSet};
+use models::trace::{NameRules, ReadOptions, Reader, TraceSet};
 use scenarios::format::read_checked;
 use scenarios::scenario::Scenario;
 
+use crate::args::{Live, Reading};
+use crate::clock::epoch_s;
 use crate::demo;
 use crate::exit::Failure;
+use crate::pull::http::{Credentials, Manners};
+use crate::pull::sources::Kind;
+use crate::pull::{Order, pull};
+use crate::show;
 
 /// What standard input is called in messages.
 const STDIN: &str = "standard input";
@@ -36,8 +44,13 @@ pub struct Input {
 /// Reads traces from files, folders (recursively, sorted, hidden files left out) and standard input (`-`).
 ///
 /// A named file that holds no traces is an error. One found in a folder is passed over, unless `strict` or nothing else was found.
-pub fn traces(paths: &[PathBuf], strict: bool) -> Result<Input, Failure> {
-    let mut reader = Reader::new(ReadOptions { strict, ..ReadOptions::default() });
+///
+/// What live systems are asked for is fetched first and read with the rest.
+pub fn traces(paths: &[PathBuf], reading: &Reading) -> Result<Input, Failure> {
+    let strict = reading.strict;
+    let names = reading.names.as_deref().map_or_else(|| Ok(NameRules::default()), names)?;
+    let options = ReadOptions { strict, csv_map: reading.csv_map.clone(), names, ..ReadOptions::default() };
+    let mut reader = Reader::new(options);
     let mut passed_over = Vec::new();
     let mut read_any = false;
     let mut files: Vec<(PathBuf, bool)> = Vec::new();
@@ -71,6 +84,20 @@ pub fn traces(paths: &[PathBuf], strict: bool) -> Result<Input, Failure> {
             }
         }
     }
+    for file in pulled(&reading.live)? {
+        match reader.read(&file.to_string_lossy(), open(&file)?) {
+            Ok(()) => read_any = true,
+            Err(errors) if strict => return Err(errors.into()),
+            Err(errors) => passed_over.extend(errors.0),
+        }
+    }
+    if !read_any && passed_over.is_empty() && reading.live.is_asked_for() {
+        return Err(Failure::refused(
+            "live sources",
+            "traces in the time asked for (there are none)",
+            "ask for a longer time with --since, or for other services",
+        ));
+    }
     if !read_any {
         return Err(InputErrors(passed_over).into());
     }
@@ -91,9 +118,52 @@ pub fn model(path: &Path) -> Result<Model, Failure> {
     Ok(read_model(&name(path), &bytes(path)?)?)
 }
 
-/// Reads what the user says is known: a partial model.
-pub fn overlay(path: &Path) -> Result<Overlay, Failure> {
-    Ok(read_overlay(&name(path), &bytes(path)?)?)
+/// Reads what the user says is known: partial models and manifests, in the order given.
+pub fn known(paths: &[PathBuf]) -> Result<Vec<Known>, Failure> {
+    paths.iter().map(|path| Ok(Known::read(&name(path), &bytes(path)?)?)).collect()
+}
+
+/// Reads what the user says about the names of services.
+fn names(path: &Path) -> Result<NameRules, Failure> {
+    Ok(NameRules::read(&name(path), &bytes(path)?)?)
+}
+
+/// Fetches what is asked for from live systems; the files that hold it.
+fn pulled(live: &Live) -> Result<Vec<PathBuf>, Failure> {
+    let asked =
+        [(Kind::Jaeger, &live.jaeger), (Kind::Tempo, &live.tempo), (Kind::Zipkin, &live.zipkin), (Kind::Kiali, &live.kiali)];
+    let now = epoch_s();
+    let mut files = Vec::new();
+    for (kind, url) in asked.into_iter().filter_map(|(kind, url)| Some((kind, url.as_ref()?))) {
+        let to = live.until.unwrap_or(now);
+        let order = Order {
+            kind,
+            url: url.clone(),
+            from: to.saturating_sub(live.since.as_nanos().div_ceil(1_000_000_000)),
+            to,
+            now,
+            services: live.service.clone(),
+            namespaces: live.namespace.clone(),
+            limit: live.pull_limit.get() as usize,
+        };
+        let credentials = Credentials::from_environment(kind.name(), |name| std::env::var(name).ok());
+        let manners = Manners { pause: Duration::from_secs(1) / live.pull_rate.get(), ..Manners::default() };
+        let pulled = pull(&order, &live.pull_into, credentials, manners)?;
+        show::note(format_args!(
+            "{}: {} slices fetched ({} traces, {} requests), {} were there already in {}",
+            kind.name(),
+            pulled.fetched,
+            pulled.traces,
+            pulled.requests,
+            pulled.kept,
+            live.pull_into.display()
+        ));
+        for missing in &pulled.missing {
+            show::note(format_args!("  missing: {}", show::plain(missing)));
+        }
+        files.extend(pulled.files);
+    }
+    Ok(files)
 }
 
 /// Reads a scenario file and checks that its scenarios fit the model.

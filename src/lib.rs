@@ -1,7 +1,7 @@
 //! The command line of Foreshock, as a library so that `main` stays three lines and tests can reach its parts.
 //!
 //! In reading order: [`args`] (what can be asked), [`commands`] (what is done), [`inputs`] and [`output`] (the only places that open
-//! paths), [`work`] (a sweep with progress, Ctrl-C and resumption), [`show`] (stderr and tables), [`exit`] (codes), [`demo`].
+//! paths), [`pull`] (the only one that opens sockets), [`work`] (a sweep with progress, Ctrl-C and resumption), [`show`] (stderr and tables), [`exit`] (codes), [`demo`].
 
 pub mod args;
 pub mod clock;
@@ -10,5 +10,6 @@ pub mod demo;
 pub mod exit;
 pub mod inputs;
 pub mod output;
+pub mod pull;
 pub mod show;
 pub mod work;

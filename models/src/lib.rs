@@ -7,6 +7,7 @@ pub mod fidelity;
 pub mod format;
 pub mod graph;
 pub mod learn;
+pub mod manifests;
 pub mod metrics;
 pub mod names;
 pub mod param;

@@ -48,8 +48,11 @@ pub fn rehearsed(report: &Report) -> String {
     let system = &report.system;
     let from = system.learned_from.map_or_else(
         || "a model written by hand".to_string(),
-        |(traces, spans, s)| {
-            format!("a model learned from {} ({}, {} of traffic)", plural(traces, "trace"), plural(spans, "span"), seconds(s))
+        |(traces, spans, s)| match traces {
+            0 => "a model made from a graph summary, without traces".to_string(),
+            _ => {
+                format!("a model learned from {} ({}, {} of traffic)", plural(traces, "trace"), plural(spans, "span"), seconds(s))
+            }
         },
     );
     let entries: Vec<String> =

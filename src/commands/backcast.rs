@@ -8,9 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use models::fidelity::{Backcast, BoundaryScore, Measure, measures, score};
-use models::format::Overlay;
 use models::graph::NodeKind;
 use models::learn::{Curve, Lesson, learn};
+use models::manifests::Known;
 use models::system::Model;
 use models::trace::{ReadOptions, Reader, TraceSet};
 use models::units::Nanos;
@@ -18,7 +18,7 @@ use scenarios::scenario::Scenario;
 use serde_json::{Map, Value, json};
 use sim::{Prepared, Program, RunOptions, SpanOptions};
 
-use crate::commands::learn::options;
+use crate::commands::learn::{lay_over, options};
 use crate::exit::Failure;
 use crate::show::Table;
 
@@ -35,7 +35,7 @@ const FEWEST: usize = 100;
 ///
 /// # Errors
 /// Too few traces, or nothing to learn from in one of the parts.
-pub fn backcast(traces: &mut TraceSet, known: Option<&Overlay>, sampling: Option<f64>) -> Result<Backcast, Failure> {
+pub fn backcast(traces: &mut TraceSet, known: &[Known], sampling: Option<f64>) -> Result<Backcast, Failure> {
     let cut = (traces.traces.len() as f64 * FIRST) as usize;
     if traces.traces.len() - cut < FEWEST {
         return Err(Failure::refused(
@@ -46,7 +46,7 @@ pub fn backcast(traces: &mut TraceSet, known: Option<&Overlay>, sampling: Option
     }
     let rest = traces.traces.split_off(cut);
     let first = learn(traces, &options(known, sampling)).map(|mut lesson| {
-        known.map(|known| known.apply(&mut lesson.model));
+        lay_over(known, &mut lesson.model);
         lesson
     });
     let first_traces = std::mem::replace(&mut traces.traces, rest);
@@ -115,7 +115,7 @@ fn one_run(
     }
     let mut reader = Reader::new(ReadOptions::default());
     reader.read("a simulated run", bytes.as_slice())?;
-    Ok(measures(&learn(&reader.finish(), &options(None, None))?.model))
+    Ok(measures(&learn(&reader.finish(), &options(&[], None))?.model))
 }
 
 /// The same for machines; each pair is what was foretold, and what came.

@@ -28,7 +28,7 @@ pub fn act(args: &Inspect) -> Result<(), Failure> {
     let model = match args.inputs.as_slice() {
         [path] if inputs::looks_like_a_model(path) => inputs::model(path)?,
         paths => {
-            let mut input = inputs::traces(paths, args.reading.strict)?;
+            let mut input = inputs::traces(paths, &args.reading)?;
             learn::say_what_was_read(&input);
             learn::lesson(&mut input, &args.reading)?.model
         }
@@ -123,7 +123,10 @@ fn as_text(model: &Model, analysis: &Analysis, doubts: &[Doubt]) -> String {
 fn head(model: &Model) -> String {
     let learned = model.learned.as_ref().map_or_else(
         || "written by hand".to_owned(),
-        |l| format!("learned from {} traces ({} spans, {:.0} s)", l.traces, l.spans, l.seconds),
+        |l| match l.traces {
+            0 => "made from a graph summary, without traces".to_owned(),
+            _ => format!("learned from {} traces ({} spans, {:.0} s)", l.traces, l.spans, l.seconds),
+        },
     );
     let plural = |n: usize, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
     let mut text = format!("{}, {}; {learned}\n", plural(model.services.len(), "service"), plural(model.topics.len(), "topic"));

@@ -1,7 +1,9 @@
 //! `learn`: traces to model.
 
-use models::format::{Overlay, write_model};
+use models::format::{Contradiction, timeouts_never_met, write_model};
 use models::learn::{Curve, Finding, LearnOptions, Lesson, learn};
+use models::manifests::Known;
+use models::system::Model;
 use models::trace::FileNotes;
 use serde_json::{Value, json};
 
@@ -13,14 +15,14 @@ use crate::{output, show};
 
 /// Reads, learns, writes the model, says what was read.
 pub fn act(args: &Learn) -> Result<(), Failure> {
-    if args.input.traces.is_empty() {
+    if args.input.traces.is_empty() && !args.input.reading.live.is_asked_for() {
         return Err(Failure::refused(
             "learn",
-            "at least one trace file, folder, or - for standard input",
+            "at least one trace file, folder, - for standard input, or a live source such as --jaeger URL",
             "foreshock learn traces/ -o model.yaml",
         ));
     }
-    let mut input = inputs::traces(&args.input.traces, args.input.reading.strict)?;
+    let mut input = inputs::traces(&args.input.traces, &args.input.reading)?;
     let lesson = lesson(&mut input, &args.input.reading)?;
     let model = write_model(&lesson.model);
     match &args.output {
@@ -42,35 +44,54 @@ pub fn act(args: &Learn) -> Result<(), Failure> {
 
 /// The lesson of these traces, with what the user knows laid over it.
 pub fn lesson(input: &mut Input, reading: &Reading) -> Result<Lesson, Failure> {
-    let known = reading.with.as_deref().map(inputs::overlay).transpose()?;
-    lesson_with(input, known.as_ref(), reading)
+    lesson_with(input, &inputs::known(&reading.with)?, reading)
 }
 
 /// As [`lesson`], with the known things at hand.
-pub fn lesson_with(input: &mut Input, known: Option<&Overlay>, reading: &Reading) -> Result<Lesson, Failure> {
+pub fn lesson_with(input: &mut Input, known: &[Known], reading: &Reading) -> Result<Lesson, Failure> {
     let mut options = options(known, reading.sampling);
     options.curve = if reading.curve { Curve::Steps } else { Curve::Steady };
     let backcast = if reading.backcast { Some(backcast(&mut input.traces, known, reading.sampling)?) } else { None };
     let mut lesson = learn(&input.traces, &options)?;
-    if let Some(known) = known {
-        let contradictions = known.apply(&mut lesson.model);
+    if !known.is_empty() {
+        let (mut contradictions, unmapped) = lay_over(known, &mut lesson.model);
+        contradictions.extend(timeouts_never_met(&lesson.model, &lesson.longest));
         let notes = &mut lesson.model.learned.get_or_insert_default().notes;
         // What was only assumed before the overlay is no longer; where each number comes from stands beside it.
         let outdated = lesson.findings.iter().filter(|finding| matches!(finding, Finding::Assumed { .. }));
         outdated.for_each(|finding| notes.retain(|note| *note != finding.to_string()));
         notes.extend(contradictions.iter().map(ToString::to_string));
+        notes.extend(unmapped);
     }
     lesson.model.learned.get_or_insert_default().backcast = backcast;
     Ok(lesson)
 }
 
+/// Lays what is known over a model; returns what it contradicts, and what of it has no place in a model.
+pub fn lay_over(known: &[Known], model: &mut Model) -> (Vec<Contradiction>, Vec<String>) {
+    let (mut contradictions, mut unmapped) = (Vec::new(), Vec::new());
+    for known in known {
+        match known {
+            Known::Overlay(overlay) => contradictions.extend(overlay.apply(model)),
+            Known::Manifests(manifests) => {
+                let mapped = manifests.overlays(model);
+                contradictions.extend(mapped.overlays.iter().flat_map(|overlay| overlay.apply(model)));
+                unmapped.extend(mapped.unmapped);
+            }
+        }
+    }
+    (contradictions, unmapped)
+}
+
 /// What the learner may use besides traces.
-pub fn options(known: Option<&Overlay>, sampling: Option<f64>) -> LearnOptions {
+pub fn options(known: &[Known], sampling: Option<f64>) -> LearnOptions {
     let mut options = LearnOptions { sampling, ..LearnOptions::default() };
-    if let Some(known) = known {
-        options.known_workers = known.known_workers();
-        options.known_caches = known.known_caches();
-        options.known_timeouts = known.known_timeouts();
+    for known in known {
+        if let Known::Overlay(known) = known {
+            options.known_workers.extend(known.known_workers());
+            options.known_caches.extend(known.known_caches());
+            options.known_timeouts.extend(known.known_timeouts());
+        }
     }
     options
 }
@@ -78,13 +99,14 @@ pub fn options(known: Option<&Overlay>, sampling: Option<f64>) -> LearnOptions {
 /// Says on stderr what was read, and what was left out and why.
 pub fn say_what_was_read(input: &Input) {
     for file in &input.traces.files {
+        let what = match file.edges {
+            0 => format!("{} traces, {} spans, {} services", file.traces, file.spans, file.services),
+            edges => format!("no traces, {edges} calls between {} services", file.services),
+        };
         show::note(format_args!(
-            "{}: {}, {} traces, {} spans, {} services{}",
+            "{}: {}, {what}{}",
             show::plain(&file.path),
             file.format,
-            file.traces,
-            file.spans,
-            file.services,
             if file.skipped > 0 { format!(", {} records skipped", file.skipped) } else { String::new() }
         ));
         for skipped in file.skipped_records.iter().take(5) {
@@ -127,6 +149,7 @@ fn file(notes: &FileNotes) -> Value {
         "traces": notes.traces,
         "spans": notes.spans,
         "services": notes.services,
+        "edges": notes.edges,
         "skipped": notes.skipped,
         "skipped_records": records.collect::<Vec<_>>(),
     })

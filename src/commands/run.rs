@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use models::format::{Overlay, read_overlay, write_model};
+use models::format::write_model;
+use models::manifests::Known;
 use scenarios::format::{read_checked, write_scenarios};
 use scenarios::scenario::Scenario;
 
@@ -21,7 +22,7 @@ use crate::work::{self, Batch};
 /// What a rehearsal starts from: the user's traces and files, or the demo's.
 struct Start {
     input: Input,
-    known: Option<Overlay>,
+    known: Vec<Known>,
     live: Option<Named>,
 }
 
@@ -29,10 +30,10 @@ struct Start {
 pub fn act(args: &Run) -> Result<(), Failure> {
     work::check_times(args.effort.horizon, args.effort.warmup)?;
     let dir = OutputDir::create(&args.output)?;
-    let demo = args.input.traces.is_empty();
+    let demo = args.input.traces.is_empty() && !args.input.reading.live.is_asked_for();
     let mut start = if demo { demo_start(args)? } else { own_start(args)? };
     learn::say_what_was_read(&start.input);
-    let model = learn::lesson_with(&mut start.input, start.known.as_ref(), &args.input.reading)?.model;
+    let model = learn::lesson_with(&mut start.input, &start.known, &args.input.reading)?.model;
 
     let mut batches = Vec::new();
     if demo {
@@ -66,18 +67,21 @@ pub fn act(args: &Run) -> Result<(), Failure> {
 
 fn own_start(args: &Run) -> Result<Start, Failure> {
     // The cheap files first: a mistake in one of them should not wait for gigabytes of traces.
-    let known = args.input.reading.with.as_deref().map(inputs::overlay).transpose()?;
+    let known = inputs::known(&args.input.reading.with)?;
     let live = args.live.as_deref().map(inputs::named).transpose()?;
-    Ok(Start { input: inputs::traces(&args.input.traces, args.input.reading.strict)?, known, live })
+    Ok(Start { input: inputs::traces(&args.input.traces, &args.input.reading)?, known, live })
 }
 
 fn demo_start(args: &Run) -> Result<Start, Failure> {
     show::note("no traces were named: this is the demo, a small ticket shop that was recorded, and really hurt in twelve ways");
     let (name, bytes) = demo::KNOWN;
-    let known = args.input.reading.with.as_deref().map_or_else(|| Ok(read_overlay(name, bytes)?), inputs::overlay)?;
+    let known = match args.input.reading.with.as_slice() {
+        [] => vec![Known::read(name, bytes)?],
+        paths => inputs::known(paths)?,
+    };
     let live =
         args.live.as_deref().map_or_else(|| Ok((demo::OUTCOMES.0.to_owned(), demo::OUTCOMES.1.to_vec())), inputs::named)?;
-    Ok(Start { input: inputs::demo_traces()?, known: Some(known), live: Some(live) })
+    Ok(Start { input: inputs::demo_traces()?, known, live: Some(live) })
 }
 
 /// All scenarios in order. Ids name scenarios in every file that follows, so one that is given twice is refused.

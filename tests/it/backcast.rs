@@ -54,7 +54,7 @@ fn traffic(seed: u64, faults: &str) -> TraceSet {
 fn foretold(seed: u64, faults: &str) -> Backcast {
     let mut traces = traffic(seed, faults);
     let before = (traces.traces.len(), traces.spans());
-    let backcast = backcast(&mut traces, None, None).unwrap_or_else(|failure| panic!("{failure:?}"));
+    let backcast = backcast(&mut traces, &[], None).unwrap_or_else(|failure| panic!("{failure:?}"));
     assert_eq!((traces.traces.len(), traces.spans()), before, "the traces are all there for the lesson that follows");
     assert!(traces.traces.windows(2).all(|w| w[0].spans[0].start_ns <= w[1].spans[0].start_ns + 1), "and in order");
     backcast
@@ -102,7 +102,7 @@ fn errors_that_begin_later_are_foretold_badly_where_they_are() {
 #[test]
 fn a_model_file_keeps_its_backcast_and_reports_warn_of_it() {
     let mut traces = traffic(1, "{ kind: slow, target: pay, start: 80s, duration: 40s, magnitude: { factor: 3 } }");
-    let backcast = backcast(&mut traces, None, None).unwrap_or_else(|failure| panic!("{failure:?}"));
+    let backcast = backcast(&mut traces, &[], None).unwrap_or_else(|failure| panic!("{failure:?}"));
     let mut model = learn(&traces, &LearnOptions::default()).expect("there are requests").model;
     model.learned.get_or_insert_default().backcast = Some(backcast);
     let text = write_model(&model);
@@ -124,7 +124,7 @@ fn a_model_file_keeps_its_backcast_and_reports_warn_of_it() {
 fn too_few_traces_are_refused_in_words() {
     let mut traces = traffic(1, "");
     traces.traces.truncate(90);
-    let foreshock::exit::Failure::Refused(text) = backcast(&mut traces, None, None).expect_err("90 traces are too few") else {
+    let foreshock::exit::Failure::Refused(text) = backcast(&mut traces, &[], None).expect_err("90 traces are too few") else {
         panic!("refused")
     };
     let said = "error: --backcast\n  expected: at least 300 traces (90 were read)\n  help:     give more traffic, or leave --backcast away";

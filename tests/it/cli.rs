@@ -401,7 +401,7 @@ fn bad_inputs_are_refused_with_place_and_remedy() {
         expect![[r#"
         error: prose.txt
           found:    text that is not JSON
-          expected: traces: OTLP (JSON or protobuf), Jaeger JSON, or Zipkin JSON; plain, gzip or zstd
+          expected: traces: OTLP (JSON or protobuf), Jaeger, Tempo or Zipkin JSON, a table of spans, or a graph summary; plain, gzip or zstd
           help:     the collector's file exporter, Jaeger's "Trace JSON" and Zipkin's download button write files that can be read
     "#]],
     );

@@ -121,7 +121,7 @@ fn mutate(bytes: &mut Vec<u8>, mutation: &Mutation) {
 fn survives(bytes: &[u8]) -> Result<(), TestCaseError> {
     let limits = Limits { value_bytes: 1 << 20, frame_bytes: 1 << 20, ..Limits::default() };
     for strict in [true, false] {
-        let options = ReadOptions { strict, limits: limits.clone() };
+        let options = ReadOptions { strict, limits: limits.clone(), ..ReadOptions::default() };
         let Some(set) = read(&options, bytes) else { continue };
         let mut spans = 0;
         for trace in &set.traces {
@@ -148,7 +148,10 @@ fn survives(bytes: &[u8]) -> Result<(), TestCaseError> {
         {
             return Err(TestCaseError::fail(format!("a learned model is not sound: {errors}")));
         }
-        let few = read(&ReadOptions { strict, limits: Limits { kept_spans: 7, trace_spans: 3, ..limits.clone() } }, bytes);
+        let few = read(
+            &ReadOptions { strict, limits: Limits { kept_spans: 7, trace_spans: 3, ..limits.clone() }, ..ReadOptions::default() },
+            bytes,
+        );
         if let Some(few) = few {
             prop_assert!(few.spans() <= 7);
             // Spans of traces that are not kept are looked at less closely.

@@ -336,7 +336,7 @@ fn a_truncated_gzip_keeps_what_was_read() {
     expect![[r#"
         error: traces.json.gz
           found:    the compressed data is cut off after 12 bytes
-          expected: traces: OTLP (JSON or protobuf), Jaeger JSON, or Zipkin JSON; plain, gzip or zstd
+          expected: traces: OTLP (JSON or protobuf), Jaeger, Tempo or Zipkin JSON, a table of spans, or a graph summary; plain, gzip or zstd
           help:     get a whole copy of the file"#]]
     .assert_eq(&refusal(ReadOptions::default(), "traces.json.gz", &packed[..12]));
 }
@@ -381,7 +381,7 @@ fn what_is_no_trace_is_refused_by_name() {
         expect![[r#"
         error: empty.json
           found:    nothing: the input is empty
-          expected: traces: OTLP (JSON or protobuf), Jaeger JSON, or Zipkin JSON; plain, gzip or zstd
+          expected: traces: OTLP (JSON or protobuf), Jaeger, Tempo or Zipkin JSON, a table of spans, or a graph summary; plain, gzip or zstd
           help:     the collector's file exporter, Jaeger's "Trace JSON" and Zipkin's download button write files that can be read"#]],
     );
     check(
@@ -390,7 +390,7 @@ fn what_is_no_trace_is_refused_by_name() {
         expect![[r#"
         error: notes.txt
           found:    text that is not JSON
-          expected: traces: OTLP (JSON or protobuf), Jaeger JSON, or Zipkin JSON; plain, gzip or zstd
+          expected: traces: OTLP (JSON or protobuf), Jaeger, Tempo or Zipkin JSON, a table of spans, or a graph summary; plain, gzip or zstd
           help:     the collector's file exporter, Jaeger's "Trace JSON" and Zipkin's download button write files that can be read"#]],
     );
     check(
@@ -399,7 +399,7 @@ fn what_is_no_trace_is_refused_by_name() {
         expect![[r#"
         error: page.html
           found:    HTML or XML
-          expected: traces: OTLP (JSON or protobuf), Jaeger JSON, or Zipkin JSON; plain, gzip or zstd
+          expected: traces: OTLP (JSON or protobuf), Jaeger, Tempo or Zipkin JSON, a table of spans, or a graph summary; plain, gzip or zstd
           help:     the collector's file exporter, Jaeger's "Trace JSON" and Zipkin's download button write files that can be read"#]],
     );
     check(
@@ -408,7 +408,7 @@ fn what_is_no_trace_is_refused_by_name() {
         expect![[r#"
         error: windows.json
           found:    text in UTF-16
-          expected: traces: OTLP (JSON or protobuf), Jaeger JSON, or Zipkin JSON; plain, gzip or zstd
+          expected: traces: OTLP (JSON or protobuf), Jaeger, Tempo or Zipkin JSON, a table of spans, or a graph summary; plain, gzip or zstd
           help:     save it as UTF-8"#]],
     );
     check(
@@ -417,7 +417,7 @@ fn what_is_no_trace_is_refused_by_name() {
         expect![[r#"
         error: archive.zip
           found:    a zip archive
-          expected: traces: OTLP (JSON or protobuf), Jaeger JSON, or Zipkin JSON; plain, gzip or zstd
+          expected: traces: OTLP (JSON or protobuf), Jaeger, Tempo or Zipkin JSON, a table of spans, or a graph summary; plain, gzip or zstd
           help:     unpack it first"#]],
     );
     check(
@@ -426,7 +426,7 @@ fn what_is_no_trace_is_refused_by_name() {
         expect![[r#"
         error: package.json:1
           found:    JSON of an unknown kind
-          expected: traces: OTLP (JSON or protobuf), Jaeger JSON, or Zipkin JSON; plain, gzip or zstd
+          expected: traces: OTLP (JSON or protobuf), Jaeger, Tempo or Zipkin JSON, a table of spans, or a graph summary; plain, gzip or zstd
           help:     the collector's file exporter, Jaeger's "Trace JSON" and Zipkin's download button write files that can be read"#]],
     );
     check(
@@ -435,7 +435,7 @@ fn what_is_no_trace_is_refused_by_name() {
         expect![[r#"
         error: numbers.json
           found:    no record at all
-          expected: traces: OTLP (JSON or protobuf), Jaeger JSON, or Zipkin JSON; plain, gzip or zstd
+          expected: traces: OTLP (JSON or protobuf), Jaeger, Tempo or Zipkin JSON, a table of spans, or a graph summary; plain, gzip or zstd
           help:     the collector's file exporter, Jaeger's "Trace JSON" and Zipkin's download button write files that can be read"#]],
     );
     check(
@@ -444,7 +444,7 @@ fn what_is_no_trace_is_refused_by_name() {
         expect![[r#"
         error: broken.json
           found:    line 1: the input ends inside this JSON value
-          expected: traces: OTLP (JSON or protobuf), Jaeger JSON, or Zipkin JSON; plain, gzip or zstd
+          expected: traces: OTLP (JSON or protobuf), Jaeger, Tempo or Zipkin JSON, a table of spans, or a graph summary; plain, gzip or zstd
           help:     no record of this input could be read"#]],
     );
     check(
@@ -453,26 +453,8 @@ fn what_is_no_trace_is_refused_by_name() {
         expect![[r#"
         error: metrics.jsonl
           found:    2 records of metrics or logs, and no traces
-          expected: traces: OTLP (JSON or protobuf), Jaeger JSON, or Zipkin JSON; plain, gzip or zstd
+          expected: traces: OTLP (JSON or protobuf), Jaeger, Tempo or Zipkin JSON, a table of spans, or a graph summary; plain, gzip or zstd
           help:     give the file that the collector's traces pipeline writes"#]],
-    );
-    check(
-        "deps.json",
-        br#"[{"parent":"a","child":"b","callCount":12}]"#,
-        expect![[r#"
-        error: deps.json:1
-          found:    dependency links (Jaeger dependencies, Zipkin links): call counts between services, no spans
-          expected: traces: OTLP (JSON or protobuf), Jaeger JSON, or Zipkin JSON; plain, gzip or zstd
-          help:     save the traces themselves: GET /api/traces?service=… (Jaeger), GET /api/v2/traces (Zipkin)"#]],
-    );
-    check(
-        "deps2.json",
-        br#"{"data":[{"parent":"a","child":"b","callCount":12}]}"#,
-        expect![[r#"
-        error: deps2.json:1
-          found:    dependency links (Jaeger dependencies, Zipkin links): call counts between services, no spans
-          expected: traces: OTLP (JSON or protobuf), Jaeger JSON, or Zipkin JSON; plain, gzip or zstd
-          help:     save the traces themselves: GET /api/traces?service=… (Jaeger), GET /api/v2/traces (Zipkin)"#]],
     );
     check(
         "search.json",
@@ -480,7 +462,7 @@ fn what_is_no_trace_is_refused_by_name() {
         expect![[r#"
         error: search.json:1
           found:    a Tempo search answer: trace ids and summaries, no whole traces
-          expected: traces: OTLP (JSON or protobuf), Jaeger JSON, or Zipkin JSON; plain, gzip or zstd
+          expected: traces: OTLP (JSON or protobuf), Jaeger, Tempo or Zipkin JSON, a table of spans, or a graph summary; plain, gzip or zstd
           help:     fetch each trace by its id: GET /api/traces/<traceID>"#]],
     );
     check(
@@ -488,18 +470,18 @@ fn what_is_no_trace_is_refused_by_name() {
         br#"{"timestamp":1,"elements":{"nodes":[],"edges":[]}}"#,
         expect![[r#"
         error: kiali.json:1
-          found:    a Kiali graph: rates between workloads, no spans
-          expected: traces: OTLP (JSON or protobuf), Jaeger JSON, or Zipkin JSON; plain, gzip or zstd
-          help:     give the traces that these numbers were counted from"#]],
+          found:    a Kiali graph without any edge
+          expected: traces: OTLP (JSON or protobuf), Jaeger, Tempo or Zipkin JSON, a table of spans, or a graph summary; plain, gzip or zstd
+          help:     ask for more namespaces or a longer duration"#]],
     );
     check(
         "prometheus.json",
         br#"{"status":"success","data":{"resultType":"vector","result":[]}}"#,
         expect![[r#"
         error: prometheus.json:1
-          found:    a Prometheus answer: metrics, no spans
-          expected: traces: OTLP (JSON or protobuf), Jaeger JSON, or Zipkin JSON; plain, gzip or zstd
-          help:     give the traces that these numbers were counted from"#]],
+          found:    a Prometheus answer without service-graph metrics
+          expected: traces: OTLP (JSON or protobuf), Jaeger, Tempo or Zipkin JSON, a table of spans, or a graph summary; plain, gzip or zstd
+          help:     query {__name__=~"traces_service_graph_request_.*"} over a range"#]],
     );
     check(
         "jaeger.json",
@@ -507,7 +489,7 @@ fn what_is_no_trace_is_refused_by_name() {
         expect![[r#"
         error: jaeger.json:1
           found:    an answer without any trace in it
-          expected: traces: OTLP (JSON or protobuf), Jaeger JSON, or Zipkin JSON; plain, gzip or zstd
+          expected: traces: OTLP (JSON or protobuf), Jaeger, Tempo or Zipkin JSON, a table of spans, or a graph summary; plain, gzip or zstd
           help:     widen the time range or raise the limit of the query that made this file"#]],
     );
     check(
@@ -516,7 +498,7 @@ fn what_is_no_trace_is_refused_by_name() {
         expect![[r#"
         error: v2.json:1
           found:    Jaeger's storage form (api_v2 protobuf JSON)
-          expected: traces: OTLP (JSON or protobuf), Jaeger JSON, or Zipkin JSON; plain, gzip or zstd
+          expected: traces: OTLP (JSON or protobuf), Jaeger, Tempo or Zipkin JSON, a table of spans, or a graph summary; plain, gzip or zstd
           help:     save the trace from Jaeger's user interface or GET /api/v3/traces/<id>"#]],
     );
     check(
@@ -525,20 +507,13 @@ fn what_is_no_trace_is_refused_by_name() {
         expect![[r#"
         error: span.json:1
           found:    an OTLP span without the resource that says whose it is
-          expected: traces: OTLP (JSON or protobuf), Jaeger JSON, or Zipkin JSON; plain, gzip or zstd
+          expected: traces: OTLP (JSON or protobuf), Jaeger, Tempo or Zipkin JSON, a table of spans, or a graph summary; plain, gzip or zstd
           help:     give the whole export, with resourceSpans around its spans"#]],
     );
-    for file in ["jaeger-json/dependencies-large.json.gz", "tempo-json/bookinfo-search.json", "kiali-json/app_graph.json"] {
-        if let Some(bytes) = shared_bytes(&format!("traces/{file}")) {
-            let found = if file.contains("dependencies") {
-                "dependencies"
-            } else if file.contains("search") {
-                "Tempo search"
-            } else {
-                "Kiali"
-            };
+    for file in ["bookinfo-search.json", "bookinfo-ambient-search.json"] {
+        if let Some(bytes) = shared_bytes(&format!("traces/tempo-json/{file}")) {
             let error = refusal(ReadOptions::default(), file, &bytes);
-            assert!(error.contains(found), "{error}");
+            assert!(error.contains("a Tempo search answer"), "{error}");
         }
     }
 }

@@ -115,6 +115,24 @@ fn line_of(root: &Node, pointer: &str) -> u64 {
 
 /// Reads one YAML document. Anchors, aliases and tags are refused: a model file needs none, and aliases can be made to explode.
 pub fn parse(name: &str, bytes: &[u8]) -> Result<Node, InputErrors> {
+    let mut documents = documents(name, bytes, false)?;
+    documents.pop().ok_or_else(|| {
+        InputErrors::from(InputError {
+            file: name.into(),
+            found: "no value".into(),
+            expected: "a YAML or JSON map".into(),
+            help: "begin with version: 1".into(),
+            ..InputError::default()
+        })
+    })
+}
+
+/// Reads the YAML documents of a file one after the other, as Kubernetes manifests stand in one; empty ones are left out.
+pub fn parse_many(name: &str, bytes: &[u8]) -> Result<Vec<Node>, InputErrors> {
+    documents(name, bytes, true)
+}
+
+fn documents(name: &str, bytes: &[u8], many: bool) -> Result<Vec<Node>, InputErrors> {
     let refuse = |line: Option<u64>, found: String, expected: &str, help: &str| {
         InputErrors::from(InputError {
             file: name.into(),
@@ -139,7 +157,7 @@ pub fn parse(name: &str, bytes: &[u8]) -> Result<Node, InputErrors> {
     if text.trim().is_empty() {
         return Err(refuse(None, "an empty file".into(), "a YAML or JSON map", "begin with version: 1"));
     }
-    let mut builder = Builder::default();
+    let mut builder = Builder { many, ..Builder::default() };
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| {
             let at = error.marker();
@@ -149,7 +167,7 @@ pub fn parse(name: &str, bytes: &[u8]) -> Result<Node, InputErrors> {
         let line = span.start.line() as u64;
         builder.take(event, line).map_err(|problem| refuse(Some(line), problem.found, problem.expected, problem.help))?;
     }
-    builder.done.ok_or_else(|| refuse(None, "no value".into(), "a YAML or JSON map", "begin with version: 1"))
+    Ok(builder.done)
 }
 
 /// What is wrong with a document although it is YAML.
@@ -170,7 +188,9 @@ impl Problem {
 struct Builder {
     open: Vec<Open>,
     nodes: usize,
-    done: Option<Node>,
+    /// Whether a second document is welcome.
+    many: bool,
+    done: Vec<Node>,
 }
 
 /// A list or map that has not ended yet.
@@ -201,7 +221,7 @@ impl Builder {
                 Some(Open { line, items: Items::Map { entries, .. } }) => self.close(Node { line, value: Value::Map(entries) }),
                 None => Ok(()),
             },
-            Event::DocumentStart(_) if self.done.is_some() => {
+            Event::DocumentStart(_) if !self.many && !self.done.is_empty() => {
                 Err(Problem::new("a second document", "one document in a file", "leave the second --- away"))
             }
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) | Event::DocumentEnd => Ok(()),
@@ -223,7 +243,9 @@ impl Builder {
             return Err(Problem::new("more than 1000000 values", "at most 1000000 values", ""));
         }
         match self.open.last_mut().map(|open| &mut open.items) {
-            None => self.done = Some(node),
+            // What stands between two --- and is nothing.
+            None if self.many && matches!(&node.value, Value::Scalar { text, .. } if text.is_empty() || text == "~") => {}
+            None => self.done.push(node),
             Some(Items::List(items)) => items.push(node),
             Some(Items::Map { entries, seen, key }) => match (key.take(), node.value) {
                 (Some(key), value) => entries.push((key, Node { line: node.line, value })),

@@ -22,7 +22,7 @@ use crate::system::Model;
 pub use decode::SHAPES;
 pub use decode::steps::read_dist;
 pub use encode::{percent, write_dist, write_model};
-pub use overlay::{Contradiction, Overlay, read_overlay};
+pub use overlay::{Contradiction, Overlay, read_overlay, timeouts_never_met};
 
 /// JSON Schema (2020-12) of a model file.
 pub const MODEL_SCHEMA: &str = include_str!("../../schema/model.schema.json");

@@ -66,6 +66,11 @@ pub fn read_overlay(name: &str, bytes: &[u8]) -> Result<Overlay, InputErrors> {
 }
 
 impl Overlay {
+    /// An overlay made from what another kind of file says; `root` keeps the lines of that file.
+    pub(crate) fn from_node(name: &str, root: Node) -> Overlay {
+        Overlay { name: name.into(), root }
+    }
+
     /// Lays this over `model`: what it mentions is set and declared, all else stays. A service that the model lacks is added if it
     /// has operations. Returns what contradicts the traces or could not be applied.
     pub fn apply(&self, model: &mut Model) -> Vec<Contradiction> {
@@ -278,6 +283,21 @@ fn policies_against_traces(before: &Model, after: &Model) -> Vec<Contradiction> 
         }
     }
     contradictions
+}
+
+/// Declared timeouts that nothing in the traces ever came near: `longest` is the longest call of each edge. Less than half is not near.
+pub fn timeouts_never_met(model: &Model, longest: &BTreeMap<EdgeName, Nanos>) -> Vec<Contradiction> {
+    let never = model.edges.iter().filter_map(|(name, edge)| {
+        let timeout = edge.timeout.filter(|timeout| timeout.source == Source::Declared)?.value;
+        let longest = *longest.get(name).filter(|longest| !longest.is_zero())?;
+        let unmet = longest.as_nanos().saturating_mul(2) <= timeout.as_nanos();
+        unmet.then(|| Contradiction::Value {
+            place: format!("edges.{name}.timeout"),
+            declared: timeout.to_string(),
+            traces: format!("no call ever lasted beyond {}", Nanos::from_millis_f64(longest.as_millis_f64().ceil())),
+        })
+    });
+    never.collect()
 }
 
 /// Closed loops that cannot bring the load that was seen, however fast the answers.

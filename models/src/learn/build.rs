@@ -293,7 +293,7 @@ fn mixed(parts: Vec<(Operation, f64)>) -> Operation {
 }
 
 /// Services in the order in which requests reach them from the entries; those never reached come last, by name.
-fn reading_order(model: &Model, services: &IndexMap<String, Service>) -> Vec<String> {
+pub(super) fn reading_order(model: &Model, services: &IndexMap<String, Service>) -> Vec<String> {
     let mut order: Vec<String> = Vec::new();
     let mut seen: BTreeSet<String> = BTreeSet::new();
     let mut next: VecDeque<String> = model.workload.values().map(|e| e.to.service.clone()).collect();
@@ -344,7 +344,7 @@ fn visit<'a>(steps: &'a [Step], see: &mut impl FnMut(Callee<'a>)) {
 }
 
 /// Numbers entries, calls and deliveries in the order of the file, from 1.
-fn number_sites(model: &mut Model) {
+pub(super) fn number_sites(model: &mut Model) {
     let mut next = 1..;
     let mut site = move || next.next().unwrap_or(u32::MAX);
     for entry in model.workload.values_mut() {

@@ -4,8 +4,10 @@
 
 use std::fmt;
 
+use super::sampling::Unfair;
+use super::summary::SummaryFinding;
 use crate::system::EdgeName;
-use crate::trace::Thinning;
+use crate::trace::{Merged, NameRule, Thinning};
 use crate::units::Nanos;
 
 /// A few traces that show something.
@@ -302,6 +304,15 @@ pub enum Finding {
         /// The call.
         callee: String,
     },
+    /// The traces are no fair sample of the traffic.
+    Unfair(Unfair),
+    /// Names that were taken as one service.
+    NamesMerged {
+        /// Each service with its other names and the reason.
+        services: Vec<(String, Vec<(String, NameRule)>)>,
+    },
+    /// What a graph summary without traces leaves open.
+    Summary(SummaryFinding),
     /// Numbers that traces cannot tell.
     Assumed {
         /// Services whose workers are a guess.
@@ -316,6 +327,18 @@ pub enum Finding {
 }
 
 impl Finding {
+    /// What names were joined, if any.
+    pub(super) fn names(merged: &[Merged]) -> Option<Finding> {
+        let mut services: Vec<(String, Vec<(String, NameRule)>)> = Vec::new();
+        for Merged { into, from, rule } in merged {
+            match services.last_mut().filter(|(service, _)| service == into) {
+                Some((_, names)) => names.push((from.clone(), *rule)),
+                None => services.push((into.clone(), vec![(from.clone(), *rule)])),
+            }
+        }
+        (!services.is_empty()).then_some(Finding::NamesMerged { services })
+    }
+
     /// What a person should know of spans that were read and not kept.
     pub(crate) fn thinned(thinning: &Thinning) -> Self {
         let &Thinning { kept, read, share, cut_traces, .. } = thinning;
@@ -328,7 +351,7 @@ fn percent(part: u64, whole: u64) -> f64 {
 }
 
 /// Names in a sentence, at most six of them.
-fn list<T: fmt::Display>(items: &[T]) -> String {
+pub(super) fn list<T: fmt::Display>(items: &[T]) -> String {
     const SHOWN: usize = 6;
     let mut text = items.iter().take(SHOWN).map(T::to_string).collect::<Vec<_>>().join(", ");
     if items.len() > SHOWN {
@@ -487,6 +510,16 @@ impl fmt::Display for Finding {
             Finding::EndlessCall { caller, callee } => {
                 write!(f, "the call of {caller} to {callee} is left out: with it a request would call itself for ever")
             }
+            Finding::NamesMerged { services } => {
+                f.write_str("names taken as one service (--names changes that):")?;
+                for (i, (service, names)) in services.iter().enumerate() {
+                    let names: Vec<String> = names.iter().map(|(name, rule)| format!("{name} ({rule})")).collect();
+                    write!(f, "{} {service} = {}", if i == 0 { "" } else { ";" }, list(&names))?;
+                }
+                Ok(())
+            }
+            Finding::Unfair(finding) => finding.fmt(f),
+            Finding::Summary(finding) => finding.fmt(f),
             Finding::Assumed { workers, queues, failures, topics } => {
                 f.write_str("assumed, because traces do not tell:")?;
                 let mut parts = Vec::new();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use indexmap::{IndexMap, IndexSet};
 
-use crate::trace::{Failure, PeerKind};
+use crate::trace::{Failure, Kept, PeerKind};
 
 /// Everything that the traces tell.
 #[derive(Debug, Default)]
@@ -65,6 +65,8 @@ pub(crate) struct TraceSeen {
     pub(crate) weight: f64,
     /// The share of traces kept, if it says so itself.
     pub(crate) share: Option<f64>,
+    /// How it was chosen.
+    pub(crate) kept: Kept,
     /// How many spans it has.
     pub(crate) spans: u32,
 }

@@ -23,7 +23,9 @@ mod recordings;
 mod rejections;
 mod resolve;
 mod retries;
+mod sampling;
 mod steps;
+mod summary;
 mod surprises;
 #[cfg(test)]
 mod tests;
@@ -37,6 +39,8 @@ use self::edges::Failures;
 pub(crate) use self::edges::{Edges, Node};
 pub use self::findings::{Examples, Finding};
 use self::log::Log;
+pub use self::sampling::Unfair;
+pub use self::summary::SummaryFinding;
 use crate::error::{InputError, InputErrors};
 use crate::graph::InteractionGraph;
 use crate::system::{EdgeName, Model};
@@ -79,6 +83,8 @@ pub struct Lesson {
     pub graph: InteractionGraph,
     /// Surprises, caveats and assumptions; also in words in the model's notes.
     pub findings: Vec<Finding>,
+    /// Longest call of each edge, as the caller saw it.
+    pub longest: BTreeMap<EdgeName, Nanos>,
 }
 
 /// Everything that was inferred, before it becomes a model.
@@ -100,6 +106,9 @@ struct Inferred {
 ///
 /// Fails if there is nothing to learn from: no request of any service.
 pub fn learn(traces: &TraceSet, options: &LearnOptions) -> Result<Lesson, InputErrors> {
+    if traces.traces.is_empty() && !traces.summaries.is_empty() {
+        return Ok(summary::learn(traces, options));
+    }
     let recordings = recordings::Recordings::of(&traces.traces);
     let log = resolve::resolve(extract::extract(traces, &recordings, options.sampling));
     let unawaited = paths::unawaited(&log);
@@ -107,10 +116,12 @@ pub fn learn(traces: &TraceSet, options: &LearnOptions) -> Result<Lesson, InputE
     let load = load::load(&log, &options.known_workers);
     let (mut edges, failures) = edges::edges(&log, &unawaited);
     let covered = workload::covered(&log);
-    let entries = workload::entries(&log, &covered);
+    let mut entries = workload::entries(&log, &covered);
     if entries.is_empty() {
         return Err(nothing(traces, &log));
     }
+    let unfair = sampling::unfair(&log);
+    sampling::mark_rates(&mut entries, &unfair, options.sampling.is_some());
     let entry_names = workload::names(&log, &entries);
     let graph = InteractionGraph::from_log(&log, &mut edges, covered.seconds);
     let mut by_op: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
@@ -125,12 +136,20 @@ pub fn learn(traces: &TraceSet, options: &LearnOptions) -> Result<Lesson, InputE
     let mut inferred = Inferred { log, unawaited, lookups, load, edges, failures, shapes, covered, entries, entry_names };
     let mut findings: Vec<Finding> = traces.thinning.as_ref().map(Finding::thinned).into_iter().collect();
     findings.extend(recordings.finding(&traces.files));
+    findings.extend(Finding::names(&traces.merged_names));
+    findings.extend(unfair.into_iter().map(Finding::Unfair));
+    let longest = inferred.edges.iter().map(|((from, to), edge)| {
+        let longest = edge.durations.iter().copied().max().unwrap_or(0);
+        (EdgeName::new(from.name(&inferred.log), to.name(&inferred.log)), Nanos::from_nanos(longest))
+    });
+    let longest = longest.collect();
     let mut model = build::build(&mut inferred, options, &mut findings);
     surprises::surprises(&mut inferred, &model, &mut findings);
+    findings.extend(summary::beside_traces(&traces.summaries, &model));
     if let Some(learned) = &mut model.learned {
         learned.notes = findings.iter().map(Finding::to_string).collect();
     }
-    Ok(Lesson { model, graph, findings })
+    Ok(Lesson { model, graph, findings, longest })
 }
 
 /// The interaction graph alone.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::names::Names;
 use super::operation::{name_template, path_template};
-use super::{Failure, Kind, PeerKind, Span, Status};
+use super::{Failure, Kept, Kind, PeerKind, Span, Status};
 
 /// The value of an attribute.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -179,6 +179,7 @@ pub(crate) struct Facts<'a> {
     status: StatusCode,
     proxy: bool,
     sampler_probabilistic: bool,
+    kept: Kept,
     sampler_share: Option<f64>,
     sampled_share: Option<f64>,
 }
@@ -266,7 +267,25 @@ impl<'a> Facts<'a> {
             "otel.scope.name" | "otel.library.name" => self.note_scope(value.text().as_deref().unwrap_or("")),
             "w3c.tracestate" => self.note_trace_state(value.text().as_deref().unwrap_or("")),
             "component" => self.proxy |= matches!(&value, Value::Str(text) if text == "proxy"),
-            "sampler.type" => self.sampler_probabilistic = matches!(&value, Value::Str(text) if text == "probabilistic"),
+            "sampler.type" => {
+                let kind = value.text().unwrap_or_default();
+                self.sampler_probabilistic = kind == "probabilistic";
+                // A constant sampler that kept this one keeps all.
+                if kind == "const" {
+                    self.sampled_share.get_or_insert(1.0);
+                }
+                if matches!(&*kind, "ratelimiting" | "lowerbound") {
+                    self.kept = self.kept.max(Kept::ByRate);
+                }
+            }
+            // What the collector's tail sampling, Refinery and others leave behind.
+            "tailsampling.policy"
+            | "tailsampling.composite_policy"
+            | "sampling.policy"
+            | "sampling.rule"
+            | "meta.refinery.reason" => {
+                self.kept = Kept::ByPolicy;
+            }
             "sampler.param" => self.sampler_share = value.float(),
             _ => {}
         }
@@ -336,6 +355,7 @@ impl<'a> Facts<'a> {
         span.destination = self.destination.value.as_deref().map(|name| names.get(name));
         span.resend = self.resend.value.map_or(0, |count| count.clamp(0, i64::from(u32::MAX)) as u32);
         span.proxy = self.proxy;
+        span.kept = self.kept;
         let sampler_share = self.sampler_share.filter(|_| self.sampler_probabilistic);
         span.sampled_share = self.sampled_share.or(sampler_share).filter(|&share| share > 0.0 && share <= 1.0);
     }

@@ -26,6 +26,8 @@ pub(crate) enum Shape {
     Json,
     /// OTLP protobuf.
     Protobuf(Framing),
+    /// Text that is no JSON: perhaps a table.
+    Text,
     /// Neither; in words.
     Other(&'static str),
 }
@@ -41,6 +43,20 @@ pub(crate) fn shape(head: &[u8], frame_limit: usize) -> Shape {
     if let Some(framing) = framing(head, frame_limit) {
         return Shape::Protobuf(framing);
     }
+    let is_text = head.iter().all(|&b| b.is_ascii_graphic() || b.is_ascii_whitespace() || b >= 0x80);
+    if is_text
+        && !matches!(
+            head,
+            [b'P', b'K', 3, 4, ..]
+                | [b'B', b'Z', b'h', ..]
+                | [b'P', b'A', b'R', b'1', ..]
+                | [b'<', ..]
+                | [0xff, 0xfe, ..]
+                | [0xfe, 0xff, ..]
+        )
+    {
+        return Shape::Text;
+    }
     Shape::Other(match head {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "text in UTF-16",
         [b'P', b'K', 3, 4, ..] => "a zip archive",
@@ -48,7 +64,6 @@ pub(crate) fn shape(head: &[u8], frame_limit: usize) -> Shape {
         [0xfd, b'7', b'z', b'X', b'Z', ..] => "data compressed by xz",
         [b'P', b'A', b'R', b'1', ..] => "a Parquet file",
         [b'<', ..] => "HTML or XML",
-        _ if head.iter().all(|&b| b.is_ascii_graphic() || b.is_ascii_whitespace() || b >= 0x80) => "text that is not JSON",
         _ => "binary data of an unknown kind",
     })
 }
@@ -91,13 +106,11 @@ fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
 /// A known kind of JSON that holds no traces, or none that can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoTrace {
-    /// Call counts between services (Jaeger's and Zipkin's dependencies).
-    Dependencies,
     /// Tempo's answer to a search.
     TempoSearch,
-    /// Kiali's graph.
-    Kiali,
-    /// An answer of Prometheus.
+    /// Kiali's graph without an edge.
+    EmptyGraph,
+    /// An answer of Prometheus with other metrics, or none.
     Prometheus,
     /// Jaeger's storage model as protobuf JSON.
     JaegerApiV2,
@@ -113,12 +126,9 @@ impl NoTrace {
     /// What it is, for people.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            NoTrace::Dependencies => {
-                "dependency links (Jaeger dependencies, Zipkin links): call counts between services, no spans"
-            }
             NoTrace::TempoSearch => "a Tempo search answer: trace ids and summaries, no whole traces",
-            NoTrace::Kiali => "a Kiali graph: rates between workloads, no spans",
-            NoTrace::Prometheus => "a Prometheus answer: metrics, no spans",
+            NoTrace::EmptyGraph => "a Kiali graph without any edge",
+            NoTrace::Prometheus => "a Prometheus answer without service-graph metrics",
             NoTrace::JaegerApiV2 => "Jaeger's storage form (api_v2 protobuf JSON)",
             NoTrace::BareSpan => "an OTLP span without the resource that says whose it is",
             NoTrace::EmptyAnswer => "an answer without any trace in it",
@@ -128,11 +138,9 @@ impl NoTrace {
 
     fn help(self) -> &'static str {
         match self {
-            NoTrace::Dependencies => {
-                "save the traces themselves: GET /api/traces?service=… (Jaeger), GET /api/v2/traces (Zipkin)"
-            }
             NoTrace::TempoSearch => "fetch each trace by its id: GET /api/traces/<traceID>",
-            NoTrace::Kiali | NoTrace::Prometheus => "give the traces that these numbers were counted from",
+            NoTrace::EmptyGraph => "ask for more namespaces or a longer duration",
+            NoTrace::Prometheus => "query {__name__=~\"traces_service_graph_request_.*\"} over a range",
             NoTrace::JaegerApiV2 => "save the trace from Jaeger's user interface or GET /api/v3/traces/<id>",
             NoTrace::BareSpan => "give the whole export, with resourceSpans around its spans",
             NoTrace::EmptyAnswer => "widen the time range or raise the limit of the query that made this file",
@@ -141,7 +149,8 @@ impl NoTrace {
     }
 }
 
-const EXPECTED: &str = "traces: OTLP (JSON or protobuf), Jaeger JSON, or Zipkin JSON; plain, gzip or zstd";
+const EXPECTED: &str =
+    "traces: OTLP (JSON or protobuf), Jaeger, Tempo or Zipkin JSON, a table of spans, or a graph summary; plain, gzip or zstd";
 const EXPECTED_HELP: &str =
     "the collector's file exporter, Jaeger's \"Trace JSON\" and Zipkin's download button write files that can be read";
 
@@ -167,6 +176,7 @@ pub(crate) fn no_traces(shape: Shape, trouble: Option<&str>, inbox: &Inbox<'_>) 
             (what.to_owned(), "unpack it first")
         }
         (_, Shape::Other(what), _) => (what.to_owned(), EXPECTED_HELP),
+        (_, Shape::Text, _) if inbox.notes.skipped == 0 => ("text that is not JSON".to_owned(), EXPECTED_HELP),
         (_, _, Some((no_trace, line))) => return refused(inbox.name, no_trace, line),
         _ if inbox.notes.other_signals > 0 => {
             let found = format!("{} records of metrics or logs, and no traces", inbox.notes.other_signals);

@@ -12,6 +12,7 @@ use super::kept::Kept;
 use super::loose::Loose;
 use super::names::Names;
 use super::read::{Format, Skipped};
+use super::summary::GraphSummary;
 use crate::error::InputError;
 
 /// How many skipped records are listed one by one.
@@ -131,6 +132,8 @@ pub(crate) struct Notes {
     pub(crate) skipped_records: Vec<Skipped>,
     /// Spans that were kept with something put right, by what that was.
     pub(crate) mended: BTreeMap<&'static str, u64>,
+    /// Calls between services, where the input has no traces but tells of these.
+    pub(crate) summary: Option<GraphSummary>,
     /// The first JSON that holds no traces, and its line.
     pub(crate) refusal: Option<(NoTrace, u64)>,
     /// The service of the last span.
@@ -173,6 +176,9 @@ impl<'r> Inbox<'r> {
         for (what, count) in theirs.mended {
             *ours.mended.entry(what).or_default() += count;
         }
+        if let Some(summary) = theirs.summary {
+            ours.summary.get_or_insert_default().absorb(summary);
+        }
         for service in theirs.services {
             ours.note_service(&self.names.get(&service));
         }
@@ -214,6 +220,11 @@ impl Inbox<'_> {
     pub(crate) fn recognised(&mut self, format: Format) {
         self.notes.format.get_or_insert(format);
         self.notes.records += 1;
+    }
+
+    /// The summary of this input, to be filled.
+    pub(crate) fn summary(&mut self) -> &mut GraphSummary {
+        self.notes.summary.get_or_insert_default()
     }
 
     /// Remembers a record that is known to be no trace, for the error if nothing else turns up.

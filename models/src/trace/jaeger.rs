@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::Span;
 use super::attributes::{Facts, Recorder, RecorderFacts, Value};
 use super::inbox::{Inbox, Place, Stop};
-use super::loose::{Loose, Text, hex_id, line_in, null_is_default, plain};
+use super::loose::{Loose, Text, fnv128, hex_id, line_in, null_is_default, plain};
 
 /// One trace.
 #[derive(Deserialize)]
@@ -239,11 +239,4 @@ fn id(raw: &Loose<'_>, digits: usize) -> Option<u128> {
 
 fn id64(raw: &Loose<'_>) -> Option<u64> {
     id(raw, 16).map(|id| id as u64)
-}
-
-/// FNV-1a of 128 bits (Fowler, Noll, Vo).
-fn fnv128(text: &str) -> u128 {
-    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
-    const BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
-    text.bytes().fold(BASIS, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME))
 }

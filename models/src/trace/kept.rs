@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use super::canonical::Merged;
 use super::names::Names;
 use super::{Limits, Span, Trace};
 
@@ -46,6 +47,16 @@ pub struct Thinning {
 }
 
 impl Thinning {
+    /// Gives services other names; those that become one add up.
+    pub(crate) fn rename(&mut self, merged: &[Merged]) {
+        for Merged { into, from, .. } in merged {
+            if let Some([kept, all]) = self.roots.remove(from.as_str()) {
+                let sum = self.roots.entry(into.as_str().into()).or_default();
+                *sum = [sum[0] + kept, sum[1] + all];
+            }
+        }
+    }
+
     /// How many traces a kept one stands for: exactly, among the traces that begin in the same service.
     pub fn weight(&self, trace: &Trace) -> f64 {
         let root = trace.spans.iter().find(|span| span.parent_id.is_none());

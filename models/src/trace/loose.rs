@@ -150,3 +150,10 @@ pub(crate) fn hex_id(text: &str) -> Option<u128> {
     let all_hex = !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit());
     all_hex.then(|| u128::from_str_radix(text, 16).ok()).flatten()
 }
+
+/// FNV-1a of 128 bits (Fowler, Noll, Vo).
+pub(crate) fn fnv128(text: &str) -> u128 {
+    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
+    const BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+    text.bytes().fold(BASIS, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME))
+}

@@ -5,27 +5,36 @@
 mod assemble;
 mod attributes;
 mod batches;
+mod canonical;
+mod dependencies;
 mod detect;
 mod inbox;
 mod jaeger;
 mod json;
 mod json_lines;
 mod kept;
+mod kiali;
 mod loose;
 mod names;
 mod operation;
 mod otlp_fast;
 mod otlp_json;
 mod otlp_proto;
+mod prometheus;
 mod read;
 mod records;
 mod source;
+mod spans_csv;
+mod summary;
 mod wire;
 mod zipkin;
 
 pub use assemble::AssemblyNotes;
+pub use canonical::{Merged, NameRule, NameRules};
 pub use kept::Thinning;
 pub use read::{FileNotes, Format, Limits, ReadOptions, Reader, Skipped, TraceSet};
+pub use spans_csv::CsvMap;
+pub use summary::{CallSummary, GraphSummary, Histogram, Times, Volume};
 
 use std::sync::Arc;
 
@@ -111,6 +120,20 @@ pub struct Span {
     pub links: Vec<(u128, u64)>,
     /// Share of traces that were kept when this one was (head sampling), if the source says.
     pub sampled_share: Option<f64>,
+    /// How it was decided that its trace was kept, if the source says.
+    pub kept: Kept,
+}
+
+/// How it was decided that a trace was kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kept {
+    /// Not said, or by chance alone.
+    #[default]
+    ByChance,
+    /// As one of so many in a second, whatever the traffic (Jaeger's rate-limiting samplers): how many there were is not told.
+    ByRate,
+    /// By what it turned out to be: slow, failed, of a certain kind (tail sampling).
+    ByPolicy,
 }
 
 /// What kind of thing a span's peer is.

@@ -12,11 +12,14 @@ use std::io::Read;
 use rayon::prelude::*;
 
 use super::assemble::{self, AssemblyNotes};
+use super::canonical::{self, Merged, NameRules};
 use super::detect::{self, Shape};
 use super::inbox::{Inbox, Notes, Place, Stop};
 use super::kept::{Kept, Thinning};
 use super::names::Names;
 use super::source::Source;
+use super::spans_csv::{self, CsvMap};
+use super::summary::GraphSummary;
 use super::{Span, Trace, json_lines, otlp_proto};
 use crate::error::InputErrors;
 
@@ -25,9 +28,16 @@ use crate::error::InputErrors;
 pub struct ReadOptions {
     /// Stop at the first bad record.
     pub strict: bool,
+    /// Which column of a table is what; `None`: as its header tells, if it is a known one.
+    pub csv_map: Option<CsvMap>,
+    /// What a person says about the names of services.
+    pub names: NameRules,
     /// What no input may exceed.
     pub limits: Limits,
 }
+
+/// Longest row of a table.
+const MAX_ROW: usize = 4 << 20;
 
 /// What no input may exceed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +88,14 @@ pub enum Format {
     ZipkinV2,
     /// Zipkin, version 1.
     ZipkinV1,
+    /// Call counts between services, of Jaeger or Zipkin: no spans.
+    Dependencies,
+    /// Kiali's graph: rates between workloads, no spans.
+    KialiGraph,
+    /// `traces_service_graph_*` metrics in an answer of Prometheus: no spans.
+    ServiceGraphMetrics,
+    /// A table of spans.
+    Csv,
 }
 
 impl Format {
@@ -89,6 +107,10 @@ impl Format {
             Format::JaegerJson => "jaeger-json",
             Format::ZipkinV2 => "zipkin-v2",
             Format::ZipkinV1 => "zipkin-v1",
+            Format::Dependencies => "dependencies",
+            Format::KialiGraph => "kiali-graph",
+            Format::ServiceGraphMetrics => "service-graph-metrics",
+            Format::Csv => "csv",
         }
     }
 }
@@ -121,6 +143,8 @@ pub struct FileNotes {
     pub spans: u64,
     /// Distinct services in it.
     pub services: u64,
+    /// Pairs of caller and callee that a graph summary tells of; 0 for traces.
+    pub edges: u64,
     /// Records left out.
     pub skipped: u64,
     /// The first 100 of them.
@@ -136,8 +160,12 @@ pub struct FileNotes {
 pub struct TraceSet {
     /// Traces by first start, then id.
     pub traces: Vec<Trace>,
+    /// Calls between services that inputs tell of without traces.
+    pub summaries: Vec<GraphSummary>,
     /// What each input gave.
     pub files: Vec<FileNotes>,
+    /// Names that were taken as another one.
+    pub merged_names: Vec<Merged>,
     /// What assembly found and did.
     pub assembly: AssemblyNotes,
     /// What share of the spans is in `traces`; `None`: all.
@@ -163,6 +191,7 @@ pub struct Reader {
     options: ReadOptions,
     names: Names,
     kept: Kept,
+    summaries: Vec<GraphSummary>,
     files: Vec<FileNotes>,
 }
 
@@ -179,9 +208,9 @@ impl Reader {
     pub fn read(&mut self, name: &str, input: impl Read + Send) -> Result<(), InputErrors> {
         let number = self.files.len() as u32;
         let mut inbox = Inbox::new(name, number, &mut self.names, &mut self.kept, self.options.strict);
-        let format = read_input(input, &self.options.limits, &mut inbox)?;
+        let format = read_input(input, &self.options, &mut inbox)?;
         let notes = inbox.notes;
-        self.files.push(file_notes(name, format, notes));
+        self.put_away(name, format, notes);
         Ok(())
     }
 
@@ -191,25 +220,48 @@ impl Reader {
         let read = |(name, input): (String, I)| {
             let (mut names, mut kept) = (Names::default(), empty.part());
             let mut inbox = Inbox::new(&name, 0, &mut names, &mut kept, options.strict);
-            let format = read_input(input, &options.limits, &mut inbox);
+            let format = read_input(input, options, &mut inbox);
             let notes = inbox.notes;
-            format.map(|format| (file_notes(&name, format, notes), names, kept))
+            format.map(|format| (name, format, notes, names, kept))
         };
         let all: Vec<_> = inputs.into_par_iter().with_max_len(1).map(read).collect();
-        let put_away = |read: Result<(FileNotes, Names, Kept), InputErrors>| {
-            let (notes, names, kept) = read?;
+        let put_away = |read: Result<(String, Format, Notes, Names, Kept), InputErrors>| {
+            let (name, format, notes, names, kept) = read?;
             self.kept.absorb(kept, self.files.len() as u32, &names, &mut self.names);
-            self.files.push(notes);
+            self.put_away(&name, format, notes);
             Ok(())
         };
         all.into_iter().map(put_away).collect()
     }
 
+    /// Notes what one input gave; how many traces is known at the end.
+    fn put_away(&mut self, name: &str, format: Format, notes: Notes) {
+        let Notes { spans, halves, services, other_signals, skipped, skipped_records, mended, summary, .. } = notes;
+        let summarised = summary.as_ref().map_or(0, |summary| summary.services().len() as u64);
+        self.files.push(FileNotes {
+            path: name.to_owned(),
+            format,
+            traces: 0,
+            spans: spans - halves,
+            services: services.iter().filter(|service| !service.is_empty()).count() as u64 + summarised,
+            edges: summary.as_ref().map_or(0, |summary| summary.calls.len() as u64),
+            skipped,
+            skipped_records,
+            other_signals,
+            mended,
+        });
+        self.summaries.extend(summary);
+    }
+
     /// Assembles all spans that were kept into traces.
     pub fn finish(self) -> TraceSet {
-        let Reader { kept, names, mut files, .. } = self;
+        let Reader { options, kept, mut names, mut summaries, mut files } = self;
+        let (mut shards, mut thinning) = kept.finish();
+        let merged_names = canonical::unify(&mut shards, &mut summaries, &options.names, &mut names);
+        if let Some(thinning) = &mut thinning {
+            thinning.rename(&merged_names);
+        }
         drop(names);
-        let (shards, thinning) = kept.finish();
         let (traces, assembly, by_input) = assemble::assemble(shards);
         let share = thinning.as_ref().map_or(1.0, |thinning| thinning.share);
         for (input, kept) in by_input {
@@ -217,21 +269,23 @@ impl Reader {
                 file.traces = (kept as f64 / share).round() as u64;
             }
         }
-        TraceSet { traces, files, assembly, thinning }
+        TraceSet { traces, summaries, files, merged_names, assembly, thinning }
     }
 }
 
 /// Reads one input into an inbox; says what format it has.
-fn read_input(input: impl Read + Send, limits: &Limits, inbox: &mut Inbox<'_>) -> Result<Format, InputErrors> {
+fn read_input(input: impl Read + Send, options: &ReadOptions, inbox: &mut Inbox<'_>) -> Result<Format, InputErrors> {
+    let limits = &options.limits;
     let (source, head) = Source::open(input, limits);
     let shape = detect::shape(&head, limits.frame_bytes);
     let source = match shape {
         Shape::Json => json_lines::read_all(source, limits.value_bytes, inbox)?,
         Shape::Protobuf(framing) => otlp_proto::read_all(source, framing, limits, inbox)?,
+        Shape::Text => spans_csv::read_all(source, options.csv_map.as_ref(), limits.value_bytes.min(MAX_ROW), inbox)?,
         Shape::Other(_) => source,
     };
     let format = match inbox.notes.format {
-        Some(format) if inbox.notes.spans > 0 || inbox.notes.skipped == 0 => format,
+        Some(format) if inbox.notes.spans > 0 || inbox.notes.summary.is_some() || inbox.notes.skipped == 0 => format,
         _ => return Err(detect::no_traces(shape, source.trouble(), inbox).into()),
     };
     if let Some(trouble) = source.trouble() {
@@ -242,22 +296,6 @@ fn read_input(input: impl Read + Send, limits: &Limits, inbox: &mut Inbox<'_>) -
         inbox.notes.mended.insert("a name longer than 4096 bytes was cut", cut);
     }
     Ok(format)
-}
-
-/// What one input gave; how many traces is known at the end.
-fn file_notes(name: &str, format: Format, notes: Notes) -> FileNotes {
-    let Notes { spans, halves, services, other_signals, skipped, skipped_records, mended, .. } = notes;
-    FileNotes {
-        path: name.to_owned(),
-        format,
-        traces: 0,
-        spans: spans - halves,
-        services: services.iter().filter(|service| !service.is_empty()).count() as u64,
-        skipped,
-        skipped_records,
-        other_signals,
-        mended,
-    }
 }
 
 /// The names of the services in `spans`, each once.

@@ -10,7 +10,7 @@ use super::detect::NoTrace;
 use super::inbox::{Element, Inbox, Place, Stop};
 use super::json::{Broken, Splitter};
 use super::read::Format;
-use super::{jaeger, otlp_json, zipkin};
+use super::{dependencies, jaeger, kiali, otlp_json, prometheus, zipkin};
 
 /// Arrays and wrappers (`result`, `trace`, lists of lists) are followed this deep.
 const MAX_WRAPPERS: u32 = 4;
@@ -381,6 +381,15 @@ impl<R: Read> Walk<'_, '_, R> {
             }
             return Ok(());
         }
+        if keys.has(Key::Parent) && keys.has(Key::Child) && keys.has(Key::CallCount) {
+            return dependencies::link(json, place, self.inbox);
+        }
+        if keys.has(Key::Elements) {
+            return kiali::graph(json, place, self.inbox);
+        }
+        if keys.has(Key::Status) && keys.has(Key::DataObject) {
+            return prometheus::answer(json, place, self.inbox);
+        }
         if keys.has(Key::OtherSignal) {
             self.inbox.notes.other_signals += 1;
             return Ok(());
@@ -459,14 +468,8 @@ impl Keys {
     }
 
     fn no_trace(self) -> NoTrace {
-        if self.has(Key::Parent) && self.has(Key::Child) && self.has(Key::CallCount) {
-            NoTrace::Dependencies
-        } else if self.has(Key::Traces) {
+        if self.has(Key::Traces) {
             NoTrace::TempoSearch
-        } else if self.has(Key::Elements) {
-            NoTrace::Kiali
-        } else if self.has(Key::Status) && self.has(Key::DataObject) {
-            NoTrace::Prometheus
         } else if self.has(Key::Spans) {
             NoTrace::JaegerApiV2
         } else if self.has(Key::TraceId) && self.has(Key::SpanId) {
