@@ -252,12 +252,11 @@ pub(super) fn changes() -> Vec<(&'static str, Change)> {
         ),
         (
             "two blocked publishes swapped",
-            topic(|t| {
-                let several = t.blocked.len() >= 2 && t.blocked[0] != t.blocked[1];
-                if several {
-                    t.blocked.swap(0, 1)
-                }
-                several
+            Box::new(|s| {
+                let State { topics, execs, .. } = s;
+                let waits = |b: &(u32, u32)| execs[b.0].generation == b.1 && execs[b.0].phase == Phase::Blocked;
+                let several = |t: &&mut TopicState| t.blocked.len() >= 2 && t.blocked.iter().take(2).all(waits);
+                topics.iter_mut().find(several).map(|t| t.blocked.swap(0, 1)).is_some()
             }),
         ),
         (
