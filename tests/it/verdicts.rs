@@ -49,6 +49,17 @@ fn a_breach_beyond_the_target_is_one_and_who_met_the_fault_was_harmed_directly()
 }
 
 #[test]
+fn who_is_refused_by_a_service_that_is_down_met_the_fault() {
+    let text = "  - { id: c, faults: [ { kind: crash, target: b, start: 10s, duration: 10s } ] }\n  \
+        - { id: s, faults: [ { kind: crash, target: b, start: 10s, duration: 10s, magnitude: { black_hole: true } } ] }";
+    for record in sweep(&pair("fail", 256), &scenarios(text), 1..4, 40, 4) {
+        // 100 users a second for 10 s, half of whom call b: 500 +- 27; five standard deviations.
+        assert!((360..=640).contains(&record.failed), "{}", record.failed);
+        assert_eq!((record.harmed, record.harmed_directly), (record.failed, record.failed), "{}", record.scenario);
+    }
+}
+
+#[test]
 fn who_only_waits_behind_the_fault_is_harmed_indirectly() {
     // Bytes to b vanish: each call holds one of a's eight workers for 2 s, and those who never call b queue behind them.
     let text = "  - { id: h, faults: [ { kind: black_hole, target: a->b, start: 10s, duration: 10s } ] }";

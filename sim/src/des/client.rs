@@ -162,6 +162,7 @@ impl State {
             replica
         } else {
             self.execs.remove(y);
+            self.touch_at(hop.callee, request);
             self.connection_error(p, c);
             return;
         };
@@ -330,6 +331,8 @@ impl State {
                 } else if let Some(replica) = self.choose_replica(p, site.callee, site.edge, key) {
                     replica
                 } else {
+                    let request = self.calls[c].request;
+                    self.touch_at(site.callee, request);
                     self.connection_error(p, c);
                     return;
                 };

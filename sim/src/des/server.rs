@@ -62,7 +62,8 @@ impl State {
         }
         let replica = &mut self.replicas[exec.replica as usize];
         if !replica.up {
-            let (call, silent) = (exec.call, replica.silent);
+            let (call, request, service, silent) = (exec.call, exec.request, replica.service, replica.silent);
+            self.touch_at(service, request);
             self.free_exec(x);
             if call != NONE {
                 if silent { self.calls[call].exec = NONE } else { self.connection_error(p, call) }
@@ -111,6 +112,14 @@ impl State {
     fn is_swallowed(&self, p: &Tables, x: u32) -> bool {
         let call = self.execs[x].call;
         call != NONE && self.effects.edges[p.hops[self.calls[call].site as usize].edge as usize].black_hole.requests()
+    }
+
+    /// A user request has been at a service: if a fault is on that, it met the fault.
+    #[inline]
+    pub(super) fn touch_at(&mut self, service: u32, request: u32) {
+        if self.effects.any && self.effects.services[service as usize].active {
+            self.recorder.touch(request);
+        }
     }
 
     /// Whether a fault makes a request fail on arrival.
