@@ -15,7 +15,7 @@ use super::queue::Kind;
 use super::records::{Call, Exec, Link, Parent, Phase, Role, flag};
 use super::slab::Empty;
 use super::{Ended, Mark, State};
-use crate::program::{FAR_NS, HopP, NONE, PolicyP, SiteP, TOKEN, Tables, TargetP, cause_bit};
+use crate::program::{FAR_NS, NONE, PolicyP, SiteP, TOKEN, Tables, TargetP, cause_bit};
 
 /// What one calling replica knows of one edge.
 #[derive(Clone, Debug)]
@@ -92,100 +92,8 @@ impl State {
         };
         if edge.guarded || deadline != FAR_NS {
             self.begin_guarded(p, c);
-        } else if self.effects.any {
+        } else {
             self.dispatch_try(p, c, s);
-        } else {
-            // The way of most: what `dispatch_try` does, where nothing is in its way.
-            let key = call.key;
-            let line = if parent_key == parent_line { key } else { parent_line.child(s.site, repetition, 0) };
-            let again = from == Parent::Message && repetition > 0;
-            self.recorder.attempt(s.edge, edge.inner, again);
-            if edge.timeout > 0 {
-                call.timeout = self.queue.push_lane(edge.timeout_lane, self.now + edge.timeout, Kind::Timeout, c);
-            }
-            self.launch(p, c, s, key, line, 0, 0);
-        }
-    }
-
-    /// The next step of a request is a plain call over an edge that no fault is on.
-    #[inline(always)]
-    pub(super) fn call_plainly(&mut self, p: &Tables, x: u32, site: u32, hop: &HopP) {
-        let c = self.calls.reserve();
-        let exec = &mut self.execs[x];
-        exec.step += 1;
-        (exec.phase, exec.pending, exec.wanted, exec.first_call) = (Phase::Waiting, 1, 1, c);
-        let (key, line, request) = (exec.key, exec.line, exec.request);
-        self.open_plain_call(p, c, Parent::Exec, x, site, hop, key, line, request);
-    }
-
-    /// What [`State::open_call`] does for the one plain call that a user or a request at a service waits for, where no fault is on its edge.
-    #[expect(clippy::too_many_arguments, reason = "they are the fields of the call")]
-    #[inline(always)]
-    pub(super) fn open_plain_call(
-        &mut self,
-        p: &Tables,
-        c: u32,
-        from: Parent,
-        parent: u32,
-        site: u32,
-        hop: &HopP,
-        parent_key: Key,
-        parent_line: Key,
-        request: u32,
-    ) {
-        let y = self.execs.reserve();
-        let key = parent_key.child(hop.site, 0, 0);
-        let line = if parent_key == parent_line { key } else { parent_line.child(hop.site, 0, 0) };
-        self.recorder.attempt(hop.edge, hop.inner, false);
-        let mut timeout = 0;
-        if hop.timeout > 0 {
-            timeout = self.queue.push_lane(u32::from(hop.timeout_lane), self.now + hop.timeout, Kind::Timeout, c);
-        }
-        self.calls[c] = Call {
-            parent_key,
-            parent_line,
-            key,
-            began: self.now,
-            timeout,
-            site,
-            exec: y,
-            parent,
-            request,
-            from,
-            open: true,
-            plain: true,
-            ..Call::EMPTY
-        };
-        let replica = if hop.replica != NONE && !self.effects.any {
-            hop.replica
-        } else if let Some(replica) = self.choose_replica(p, hop.callee, hop.edge, key) {
-            replica
-        } else {
-            self.execs.remove(y);
-            self.touch_at(hop.callee, request);
-            self.connection_error(p, c);
-            return;
-        };
-        let step = if hop.first_step != NONE { hop.first_step } else { choose_path(p, hop.first_path, hop.paths, line) };
-        self.generation = self.generation.wrapping_add(1);
-        let mut event = 0;
-        if hop.latency > 0 {
-            event = self.queue.push_lane(u32::from(hop.request_lane), self.now + hop.latency, Kind::Request, y);
-        }
-        self.execs[y] = Exec {
-            key,
-            line,
-            event,
-            call: c,
-            request,
-            step,
-            replica,
-            phase: Phase::InTransit,
-            generation: self.generation,
-            ..Exec::EMPTY
-        };
-        if hop.latency == 0 {
-            self.request_arrives(p, y);
         }
     }
 
@@ -439,33 +347,8 @@ impl State {
         }
     }
 
-    /// A reply has arrived. Returns the request that can go on at once because of it, if there is one.
-    #[inline(always)]
-    pub(super) fn take_reply(&mut self, p: &Tables, c: u32) -> Option<u32> {
-        let call = &mut self.calls[c];
-        let e = p.hops[call.site as usize].edge;
-        if !call.plain || call.reply.is_some() || self.effects.on_edge(e) {
-            self.reply_arrives_anyhow(p, c);
-            return None;
-        }
-        // The way of most: what `reply_arrives_anyhow` does, where nothing has to be thought of but who waited for this reply alone.
-        (call.event, call.timeout, call.open) = (0, 0, false);
-        let (x, from) = (call.parent, call.from);
-        self.recorder.call_ended(e, self.now - call.began, call.attempt, false);
-        self.calls.remove(c);
-        if from == Parent::Entry {
-            let Call { request, began, parent_key, .. } = self.calls[c];
-            self.user_done(x, request, began, parent_key, None);
-            return None;
-        }
-        let exec = &mut self.execs[x];
-        debug_assert!(exec.first_call == c && exec.pending == 1 && exec.phase == Phase::Waiting, "it waits for this call alone");
-        (exec.first_call, exec.pending, exec.wanted, exec.phase) = (NONE, 0, 0, Phase::Ready);
-        Some(x)
-    }
-
     #[inline(never)]
-    fn reply_arrives_anyhow(&mut self, p: &Tables, c: u32) {
+    pub(super) fn reply_arrives_anyhow(&mut self, p: &Tables, c: u32) {
         let call = &mut self.calls[c];
         call.event = 0;
         let e = p.sites[call.site as usize].edge;
@@ -759,7 +642,7 @@ impl State {
 
 /// The first step of the path that a request of this line takes through an operation.
 #[inline(always)]
-fn choose_path(p: &Tables, first: u32, count: u32, line: Key) -> u32 {
+pub(super) fn choose_path(p: &Tables, first: u32, count: u32, line: Key) -> u32 {
     let bits = line.draw(Purpose::Path, 0);
     let paths = &p.paths[first as usize..(first + count) as usize];
     match paths {

@@ -1,6 +1,6 @@
 //! The discrete-event world: its state and its main loop.
 //!
-//! You are here: `sim::des`. `server` is the callee's side, `client` the caller's, `topic` the broker's, `faults` what is done to them
+//! You are here: `sim::des`. `server` is the callee's side, `client` the caller's, `plain` the short way of most calls, `topic` the broker's, `faults` what is done to them
 //! all, `recorder` what is measured, `queue` the order of events.
 //! Always true: the state is plain data, so that a clone taken at any instant goes on exactly as the original does; the loop uses no
 //! float, no clock, no hash order; one step never calls another deeper than the length of this sentence (what is to go on next waits
@@ -22,6 +22,7 @@ mod flights;
 mod hedge;
 mod limits;
 mod lookup;
+mod plain;
 mod queue;
 mod recorder;
 mod records;

@@ -376,9 +376,9 @@ impl EventQueue {
         // The last event's time is known to a group, not to the nanosecond: with a shorter span it keeps where that one began.
         self.turn = if shift < self.shift { self.turn << 1 } else { self.turn >> (shift - self.shift) };
         self.shift = shift;
-        let pending: Vec<Event> = self.in_wheel().collect();
+        let (wheel, taken) = (self.wheel, self.taken);
         (self.taken, self.groups) = ([0; GROUPS as usize], 0);
-        for event in pending {
+        for event in held(&wheel, &taken) {
             if !self.put(event) {
                 self.push_heap(event);
             }
@@ -448,15 +448,16 @@ impl EventQueue {
         self.first = (first, of);
     }
 
-    fn in_wheel(&self) -> impl Iterator<Item = Event> {
-        let taken = |slot: usize| self.taken[slot >> GROUP_SHIFT] >> (slot & ((1 << GROUP_SHIFT) - 1)) & 1 == 1;
-        (0..SLOTS as usize).filter(move |&slot| taken(slot)).map(|slot| self.wheel[slot])
-    }
-
     /// All pending events, stale ones included, in no particular order.
     pub(crate) fn pending(&self) -> impl Iterator<Item = Event> {
-        self.in_wheel().chain(self.heap.0.iter().copied()).chain(self.lanes.iter().flat_map(Lane::iter))
+        held(&self.wheel, &self.taken).chain(self.heap.0.iter().copied()).chain(self.lanes.iter().flat_map(Lane::iter))
     }
+}
+
+/// The events that a wheel holds.
+fn held(wheel: &[Event; SLOTS as usize], taken: &[u8; GROUPS as usize]) -> impl Iterator<Item = Event> {
+    let is_taken = |slot: usize| taken[slot >> GROUP_SHIFT] >> (slot & ((1 << GROUP_SHIFT) - 1)) & 1 == 1;
+    wheel.iter().enumerate().filter(move |&(slot, _)| is_taken(slot)).map(|(_, &event)| event)
 }
 
 #[cfg(test)]

@@ -169,26 +169,8 @@ impl State {
         self.advance_anyhow(p, x);
     }
 
-    /// Makes the next of several calls that may be left out.
     #[inline(never)]
-    fn pass_optional_calls(&mut self, p: &Tables, x: u32) {
-        let exec = &mut self.execs[x];
-        while let StepP::Call(site) = p.steps[exec.step as usize] {
-            let hop = &p.hops[site as usize];
-            if !hop.plain || self.effects.on_edge(hop.edge) {
-                break;
-            }
-            if !hop.optional || exec.line.draw(Purpose::Times, hop.site) > hop.left_out {
-                self.call_plainly(p, x, site, hop);
-                return;
-            }
-            exec.step += 1;
-        }
-        self.advance_anyhow(p, x);
-    }
-
-    #[inline(never)]
-    fn advance_anyhow(&mut self, p: &Tables, x: u32) {
+    pub(super) fn advance_anyhow(&mut self, p: &Tables, x: u32) {
         let exec = &self.execs[x];
         if exec.has(flag::FAILED) {
             self.finish(p, x, Some(Cause::Error));
