@@ -301,6 +301,16 @@ pub struct Rank {
     pub json: bool,
 }
 
+/// Which engine runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Engine {
+    /// Discrete events: fast, and in use unless told otherwise.
+    #[default]
+    Kernel,
+    /// Real async code over a simulated network: a thousand times slower, in whole milliseconds.
+    Hosted,
+}
+
 /// Arguments of `simulate`.
 #[derive(Debug, Args)]
 pub struct Simulate {
@@ -323,6 +333,12 @@ pub struct Simulate {
     /// 0: the model's values as written; from 1 on, each uncertain number is drawn from its range.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub world: u32,
+    /// The engine.
+    #[arg(long, value_enum, default_value_t)]
+    pub engine: Engine,
+    /// Let the kernel's clock know whole multiples of this alone, as the hosted engine's knows whole milliseconds.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub quantum: Option<Nanos>,
     /// Add the course over time, in buckets of 250 ms, to the JSON.
     #[arg(long, requires = "json")]
     pub series: bool,

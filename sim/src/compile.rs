@@ -31,8 +31,8 @@ const MOST_PLACES: usize = 1 << 16;
 /// Waits between tries that are tabulated; later ones are as long as the last.
 const WAITS: usize = 64;
 
-/// All tables of a model. `world` is what they say they were drawn in.
-pub(crate) fn tables(model: &Model, world: u32) -> Result<Tables, SimError> {
+/// All tables of a model. `world` is what they say they were drawn in, `quantum` the clock's step (0: a nanosecond).
+pub(crate) fn tables(model: &Model, world: u32, quantum: u64) -> Result<Tables, SimError> {
     let mut compiler = Compiler::new(model);
     compiler.services()?;
     compiler.topics()?;
@@ -43,7 +43,10 @@ pub(crate) fn tables(model: &Model, world: u32) -> Result<Tables, SimError> {
             format!("{nodes} entries, services and topics, and {edges} edges; a run can tell {MOST_PLACES} of each apart");
         return Err(SimError::Model(found));
     }
-    compiler.tables.world = world;
+    (compiler.tables.world, compiler.tables.quantum) = (world, quantum);
+    for edge in compiler.tables.edges.iter_mut().filter(|_| quantum > 0) {
+        edge.latency = edge.latency.next_multiple_of(quantum).max(quantum);
+    }
     compiler.settle_lanes();
     compiler.settle_sites();
     Ok(compiler.tables)
@@ -84,11 +87,13 @@ impl<'a> Compiler<'a> {
             model,
             tables: Tables {
                 world: 0,
+                quantum: 0,
                 entries: Vec::new(),
                 services: Vec::new(),
                 topics: Vec::new(),
                 nodes,
                 ops: Vec::new(),
+                op_names: Vec::new(),
                 paths: Vec::new(),
                 steps: Vec::new(),
                 sites: Vec::new(),
@@ -128,7 +133,8 @@ impl<'a> Compiler<'a> {
             self.tables.services.push(service);
         }
         for (name, s) in &model.services {
-            for operation in s.operations.values() {
+            for (operation_name, operation) in &s.operations {
+                self.tables.op_names.push(operation_name.clone());
                 let first_path = self.tables.paths.len() as u32;
                 let error = operation.error_rate.map_or(Chance::NEVER, |p| Chance::of(p.value));
                 let total: f64 = operation.paths.iter().map(|p| p.weight.value).sum();

@@ -8,6 +8,7 @@ mod compile;
 mod des;
 #[cfg(test)]
 mod fixtures;
+pub mod hosted;
 pub mod program;
 pub mod result;
 pub mod run;
@@ -33,6 +34,9 @@ pub enum SimError {
     /// The scenario does not fit the model.
     #[error("the scenario cannot be run: {0}")]
     Scenario(String),
+    /// The hosted engine cannot run this.
+    #[error("the hosted engine cannot run this: {0}")]
+    Hosted(String),
     /// No threads could be started.
     #[error("cannot start the threads of a sweep: {0}")]
     Threads(String),

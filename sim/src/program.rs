@@ -30,12 +30,16 @@ pub struct Program(pub(crate) Arc<Tables>);
 #[derive(Debug)]
 pub(crate) struct Tables {
     pub(crate) world: u32,
+    /// The clock's step in nanoseconds; 0: one nanosecond.
+    pub(crate) quantum: u64,
     pub(crate) entries: Vec<EntryP>,
     pub(crate) services: Vec<ServiceP>,
     pub(crate) topics: Vec<TopicP>,
     /// Entries, services, topics: what verdicts are about, in this order.
     pub(crate) nodes: Vec<NodeP>,
     pub(crate) ops: Vec<OpP>,
+    /// By operation.
+    pub(crate) op_names: Vec<String>,
     pub(crate) paths: Vec<PathP>,
     pub(crate) steps: Vec<StepP>,
     pub(crate) sites: Vec<SiteP>,
@@ -390,16 +394,19 @@ pub(crate) fn cause_bit(cause: Cause) -> u8 {
 }
 
 impl Program {
+    /// Compiles a model for a clock that knows whole multiples of `quantum` alone: whatever falls between two of them happens at the later
+    /// one, and a message is under way for one at least. So the kernel can be compared with the hosted engine, request by request.
+    ///
+    /// # Errors
+    /// As [`Program::compile`].
+    pub fn compile_quantised(model: &Model, world: u32, quantum: Nanos) -> Result<Program, SimError> {
+        let model = if world == 0 { model } else { &model.world(world) };
+        Ok(Program(Arc::new(compile::tables(model, world, quantum.as_nanos())?)))
+    }
+
     /// Compiles a model in one world. The model is taken to make sense (`models::check`); what does not resolve is an error.
     pub fn compile(model: &Model, world: u32) -> Result<Program, SimError> {
-        let drawn;
-        let model = if world == 0 {
-            model
-        } else {
-            drawn = model.world(world);
-            &drawn
-        };
-        Ok(Program(Arc::new(compile::tables(model, world)?)))
+        Program::compile_quantised(model, world, Nanos::ZERO)
     }
 
     /// Names of the nodes that verdicts are about: entries, services, topics.

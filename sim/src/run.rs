@@ -212,6 +212,19 @@ impl Prepared {
 }
 
 impl Finished {
+    /// A run of the hosted engine.
+    pub(crate) fn hosted(
+        program: &Program,
+        recorder: Recorder,
+        digest: u64,
+        events: u64,
+        truncated: bool,
+        options: &RunOptions,
+    ) -> Finished {
+        let (program, options) = (program.clone(), options.clone());
+        Finished { program, recorder, tracer: None, digest, events, truncated, options, twin: None, coalesced_at_s: None }
+    }
+
     /// Fingerprint of everything that happened: 16 hex digits.
     pub fn digest(&self) -> String {
         format!("{:016x}", self.digest)

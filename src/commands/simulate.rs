@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use models::system::Model;
-use models::units::SimTime;
+use models::units::{Nanos, SimTime};
 use scenarios::scenario::Scenario;
 use sim::{Prepared, Program, RunOptions, RunResult, SpanOptions};
 
-use crate::args::Simulate;
+use crate::args::{Engine, Simulate};
 use crate::exit::Failure;
 use crate::show::{self, Table};
 use crate::{clock, inputs, output, work};
@@ -21,16 +21,24 @@ pub fn act(args: &Simulate) -> Result<(), Failure> {
     if scenario.clears_at().is_some_and(|clears| clears >= SimTime::ZERO + args.horizon) {
         show::note(format_args!("the run ends at {}, before the faults do", args.horizon));
     }
-    let program = Program::compile(&model, args.world)?;
+    let program = Program::compile_quantised(&model, args.world, args.quantum.unwrap_or(Nanos::ZERO))?;
     let options =
         RunOptions { seed: args.seed, horizon: args.horizon, warm_up: args.warmup, series: args.series, ..RunOptions::default() };
     let spans = SpanOptions { share: args.otlp_share, ..SpanOptions::default() };
-    let mut prepared = Prepared::new(&program, &scenario, &options)?;
-    if args.otlp.is_some() {
-        prepared = prepared.trace(&spans);
-    }
     let before = clock::thread_cpu();
-    let finished = prepared.run();
+    let finished = match args.engine {
+        Engine::Kernel => {
+            let prepared = Prepared::new(&program, &scenario, &options)?;
+            if args.otlp.is_some() { prepared.trace(&spans).run() } else { prepared.run() }
+        }
+        Engine::Hosted if args.otlp.is_some() => {
+            return Err(Failure::refused("--otlp", "the kernel, which alone traces its runs", "leave out --engine hosted"));
+        }
+        Engine::Hosted => {
+            show::note(format_args!("{} hosts, a clock of {}", sim::hosted::hosts(&program), sim::hosted::TICK));
+            sim::hosted::run(&program, &scenario, &options)?
+        }
+    };
     let cpu_seconds = (clock::thread_cpu() - before).as_secs_f64();
     let result = RunResult { cpu_seconds, ..finished.result() };
     if let (Some(path), Some(spans)) = (&args.otlp, finished.spans(&model, &spans)) {

@@ -15,15 +15,60 @@ use crate::run::MAX_HORIZON;
 
 /// Arrivals of one entry: its own, or those that a surge adds.
 #[derive(Clone, Debug)]
-pub(super) struct Stream {
+pub(crate) struct Stream {
     pub(super) keys: KeyStream,
-    pub(super) entry: u32,
+    pub(crate) entry: u32,
     pub(super) gap_q16: u128,
     /// When a surge's stream ends.
     pub(super) until: u64,
     /// The surge's fault.
-    pub(super) surge: Option<u32>,
-    pub(super) next_key: Key,
+    pub(crate) surge: Option<u32>,
+    pub(crate) next_key: Key,
+    /// When the next one comes, to the nanosecond whatever the quantum of the clock.
+    pub(super) next_at: u64,
+}
+
+impl Stream {
+    /// The arrivals of an entry from `now` on: its own (`surge` = None), or those that a surge (fault, end) adds.
+    pub(crate) fn new(p: &Tables, seed: u64, entry: u32, factor: f64, surge: Option<(u32, u64)>, now: u64) -> Self {
+        let e = &p.entries[entry as usize];
+        let number = surge.map_or(0, |(fault, _)| u64::from(fault) + 1);
+        Stream {
+            keys: KeyStream::new(seed, (u64::from(e.site) << 16) | number),
+            entry,
+            gap_q16: (e.gap_q16 as f64 / factor) as u128,
+            until: surge.map_or(u64::MAX, |(_, until)| until),
+            surge: surge.map(|(fault, _)| fault),
+            next_key: Key(0),
+            next_at: now,
+        }
+    }
+
+    /// When the next one comes, whose key is then `next_key`; `None` if the stream has ended.
+    #[inline]
+    pub(crate) fn next(&mut self, p: &Tables) -> Option<u64> {
+        self.next_key = self.keys.next_key();
+        let gap = p.unit_exponential.draw(self.next_key.draw(Purpose::Arrival, 0));
+        let gap_ns = u64::try_from((u128::from(gap) * self.gap_q16) >> 48).unwrap_or(FAR_NS).min(FAR_NS);
+        self.next_at = match &p.entries[self.entry as usize].shape {
+            None => self.next_at + gap_ns,
+            Some(shape) => after(shape, self.next_at, gap_ns),
+        };
+        (self.next_at < self.until).then_some(self.next_at)
+    }
+}
+
+/// The key of a user of a closed loop's n-th request.
+pub(crate) fn key_of_request(user: Key, asked: u32) -> Key {
+    Key(mix(user.0.wrapping_add((u64::from(asked) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15))))
+}
+
+/// How many users a closed loop has, with the key of each.
+pub(crate) fn users_of(p: &Tables, seed: u64, load: f64, entry: u32) -> Vec<Key> {
+    let e = &p.entries[entry as usize];
+    let mut keys = KeyStream::new(seed, u64::from(e.site) << 16);
+    let users = (f64::from(e.closed.map_or(0, |closed| closed.users)) * load).round() as u32;
+    (0..users).map(|_| keys.next_key()).collect()
 }
 
 /// One user of a closed loop.
@@ -41,11 +86,9 @@ impl State {
     /// Opens the arrivals of an entry.
     pub(super) fn open_entry(&mut self, p: &Tables, entry: u32) {
         let e = &p.entries[entry as usize];
-        if let Some(closed) = e.closed {
-            let mut keys = KeyStream::new(self.seed, u64::from(e.site) << 16);
-            let users = (f64::from(closed.users) * self.load).round() as u32;
-            for number in 0..users {
-                self.users.push(User { entry, number, key: keys.next_key(), asked: 0 });
+        if e.closed.is_some() {
+            for (number, key) in users_of(p, self.seed, self.load, entry).into_iter().enumerate() {
+                self.users.push(User { entry, number: number as u32, key, asked: 0 });
                 self.think(p, self.users.len() as u32 - 1);
             }
         } else if e.active && self.load > 0.0 {
@@ -55,30 +98,13 @@ impl State {
 
     /// Opens a stream of arrivals: an entry's own (`surge` = None), or those that a surge (fault, end) adds.
     pub(super) fn open_stream(&mut self, p: &Tables, entry: u32, factor: f64, surge: Option<(u32, u64)>) {
-        let e = &p.entries[entry as usize];
-        let number = surge.map_or(0, |(fault, _)| u64::from(fault) + 1);
-        self.streams.push(Stream {
-            keys: KeyStream::new(self.seed, (u64::from(e.site) << 16) | number),
-            entry,
-            gap_q16: (e.gap_q16 as f64 / factor) as u128,
-            until: surge.map_or(u64::MAX, |(_, until)| until),
-            surge: surge.map(|(fault, _)| fault),
-            next_key: Key(0),
-        });
+        self.streams.push(Stream::new(p, self.seed, entry, factor, surge, self.now));
         self.schedule_arrival(p, self.streams.len() as u32 - 1);
     }
 
     #[inline]
     fn schedule_arrival(&mut self, p: &Tables, slot: u32) {
-        let stream = &mut self.streams[slot as usize];
-        stream.next_key = stream.keys.next_key();
-        let gap = p.unit_exponential.draw(stream.next_key.draw(Purpose::Arrival, 0));
-        let gap_ns = u64::try_from((u128::from(gap) * stream.gap_q16) >> 48).unwrap_or(FAR_NS).min(FAR_NS);
-        let at = match &p.entries[stream.entry as usize].shape {
-            None => self.now + gap_ns,
-            Some(shape) => after(shape, self.now, gap_ns),
-        };
-        if at < stream.until {
+        if let Some(at) = self.streams[slot as usize].next(p) {
             self.queue.push(at, Kind::Arrival, slot);
         }
     }
@@ -129,7 +155,7 @@ impl State {
         let user = &mut self.users[u as usize];
         let User { entry, number, asked, .. } = *user;
         user.asked += 1;
-        let key = Key(mix(user.key.0.wrapping_add((u64::from(asked) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15))));
+        let key = key_of_request(user.key, asked);
         let e = &p.entries[entry as usize];
         let users = (f64::from(e.closed.expect("users belong to closed loops").users) * self.load).round() as u32;
         let request = self.recorder.user_arrived_nth(entry, number, asked, users);

@@ -10,15 +10,15 @@ const SLOTS: u64 = 10;
 
 /// One caller's breaker on one edge.
 #[derive(Clone, Debug)]
-pub(super) struct Breaker {
-    pub(super) mode: BreakerMode,
-    pub(super) memory: Memory,
-    pub(super) known: u32,
-    pub(super) failures: u32,
+pub(crate) struct Breaker {
+    pub(crate) mode: BreakerMode,
+    pub(crate) memory: Memory,
+    pub(crate) known: u32,
+    pub(crate) failures: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BreakerMode {
+pub(crate) enum BreakerMode {
     Closed,
     Open { until: u64 },
     HalfOpen { unsent: u32, unheard: u32 },
@@ -26,7 +26,7 @@ pub(super) enum BreakerMode {
 
 /// What it remembers of recent tries.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Memory {
+pub(crate) enum Memory {
     /// Bit i: the try at place i failed; `next` is the place that is used again.
     Calls { failed: Vec<u64>, next: u32 },
     /// (known, failed) by tenth of the window; `tenth` is the number of the running one since time 0.
@@ -37,7 +37,7 @@ pub(super) enum Memory {
 
 impl Breaker {
     /// Closed, with nothing known.
-    pub(super) fn closed(policy: &BreakerP) -> Self {
+    pub(crate) fn closed(policy: &BreakerP) -> Self {
         let memory = match policy.trips {
             TripsP::Calls { window, .. } => Memory::Calls { failed: vec![0; window.div_ceil(64) as usize], next: 0 },
             TripsP::Time { .. } => Memory::Time { slots: [(0, 0); SLOTS as usize], tenth: 0 },
@@ -59,7 +59,7 @@ impl Breaker {
     }
 
     /// Whether a try may leave now: `Some(probe)` if so.
-    pub(super) fn admits(&mut self, policy: &BreakerP, now: u64) -> Option<bool> {
+    pub(crate) fn admits(&mut self, policy: &BreakerP, now: u64) -> Option<bool> {
         if let BreakerMode::Open { until } = self.mode
             && now >= until
         {
@@ -76,7 +76,7 @@ impl Breaker {
     }
 
     /// An answer, or a failure, of a try that it let through.
-    pub(super) fn heard(&mut self, policy: &BreakerP, now: u64, probe: bool, failed: bool) {
+    pub(crate) fn heard(&mut self, policy: &BreakerP, now: u64, probe: bool, failed: bool) {
         let opens = match self.mode {
             BreakerMode::HalfOpen { .. } if probe && failed => true,
             BreakerMode::HalfOpen { unheard: 1, .. } if probe => {
@@ -139,7 +139,7 @@ impl Breaker {
     }
 
     /// Its mode (a number), when it stops being open if that is to come, and the probes unsent and unheard of.
-    pub(super) fn mode_at(&self, now: u64) -> (u64, u64, u32, u32) {
+    pub(crate) fn mode_at(&self, now: u64) -> (u64, u64, u32, u32) {
         match self.mode {
             BreakerMode::Closed => (0, 0, 0, 0),
             BreakerMode::Open { until } => (1, until.max(now), 0, 0),
@@ -148,7 +148,7 @@ impl Breaker {
     }
 
     /// What it remembers that can still matter, as words; nothing unless it is closed, for then it will be forgotten.
-    pub(super) fn memory_words(&self, policy: &BreakerP, now: u64, mut put: impl FnMut(u64)) {
+    pub(crate) fn memory_words(&self, policy: &BreakerP, now: u64, mut put: impl FnMut(u64)) {
         if self.mode != BreakerMode::Closed {
             return;
         }
@@ -173,7 +173,7 @@ impl Breaker {
     }
 
     /// A probe will never be heard of, because its caller has gone: another may be sent.
-    pub(super) fn probe_lost(&mut self) {
+    pub(crate) fn probe_lost(&mut self) {
         if let BreakerMode::HalfOpen { unsent, .. } = &mut self.mode {
             *unsent += 1;
         }

@@ -453,7 +453,8 @@ impl State {
                 }
                 Kind::Arrival => {
                     // Its place in the stream follows from the number that have arrived.
-                    let Stream { keys: _, entry, gap_q16, until, surge, next_key } = &self.streams[slot as usize];
+                    // (When its next one comes is the time of the event.)
+                    let Stream { keys: _, entry, gap_q16, until, surge, next_key, next_at: _ } = &self.streams[slot as usize];
                     out.pair(*entry, surge.map_or(0, |fault| fault + 1));
                     out.put(*gap_q16 as u64);
                     out.put((*gap_q16 >> 64) as u64);

@@ -642,7 +642,7 @@ impl State {
 
 /// The first step of the path that a request of this line takes through an operation.
 #[inline(always)]
-pub(super) fn choose_path(p: &Tables, first: u32, count: u32, line: Key) -> u32 {
+pub(crate) fn choose_path(p: &Tables, first: u32, count: u32, line: Key) -> u32 {
     let bits = line.draw(Purpose::Path, 0);
     let paths = &p.paths[first as usize..(first + count) as usize];
     match paths {

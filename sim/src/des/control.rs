@@ -5,7 +5,7 @@
 
 use super::records::flag;
 use super::{Left, State};
-use crate::program::{AdaptiveLawP, CoDelP, ContentionP, FAR_NS, ONE_Q16, Tables};
+use crate::program::{AdaptiveLawP, AdaptiveP, CoDelP, ContentionP, FAR_NS, ONE_Q16, ServiceP, Tables};
 
 /// Slots that the arrivals of the last second are counted in.
 const ARRIVAL_SLOTS: usize = 20;
@@ -20,30 +20,30 @@ const Q16: u32 = 16;
 /// What a replica remembers to control its load.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Control {
-    pub(super) codel: CoDel,
+    pub(crate) codel: CoDel,
     /// The adaptive limit in 2^-16.
-    pub(super) limit_q16: u64,
+    pub(crate) limit_q16: u64,
     /// Long-term latency in nanoseconds, and over how many answers so far.
-    pub(super) long_ns: u64,
-    pub(super) long_count: u64,
+    pub(crate) long_ns: u64,
+    pub(crate) long_count: u64,
     /// Arrivals by slot of the last second; `slot` is the number of the running one since time 0.
-    pub(super) arrivals: [u32; ARRIVAL_SLOTS],
-    pub(super) slot: u64,
+    pub(crate) arrivals: [u32; ARRIVAL_SLOTS],
+    pub(crate) slot: u64,
 }
 
 /// CoDel's state (RFC 8289, section 5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CoDel {
     /// When the wait will have been above target for an interval; 0: it is not above.
-    pub(super) first_above: u64,
-    pub(super) drop_next: u64,
-    pub(super) count: u64,
-    pub(super) last_count: u64,
-    pub(super) dropping: bool,
+    pub(crate) first_above: u64,
+    pub(crate) drop_next: u64,
+    pub(crate) count: u64,
+    pub(crate) last_count: u64,
+    pub(crate) dropping: bool,
 }
 
 /// One control a replica, or none at all.
-pub(super) fn controls(p: &Tables) -> Vec<Control> {
+pub(crate) fn controls(p: &Tables) -> Vec<Control> {
     let controlled = |s: &crate::program::ServiceP| s.codel.is_some() || s.adaptive.is_some() || s.contention.is_some();
     if !p.services.iter().any(controlled) {
         return Vec::new();
@@ -52,7 +52,7 @@ pub(super) fn controls(p: &Tables) -> Vec<Control> {
 }
 
 impl Control {
-    fn new(limit: u32) -> Self {
+    pub(crate) fn new(limit: u32) -> Self {
         Control {
             codel: CoDel::default(),
             limit_q16: u64::from(limit) << Q16,
@@ -63,20 +63,60 @@ impl Control {
         }
     }
 
+    /// Whether a replica that has `present` requests, the one included that has just arrived, takes it.
+    pub(crate) fn admits(&mut self, s: &ServiceP, present: u32, now: u64) -> bool {
+        if matches!(s.contention, Some(ContentionP::ArrivalRate { .. })) {
+            self.arrived(now);
+        }
+        s.adaptive.is_none() || u64::from(present) <= self.limit_q16 >> Q16
+    }
+
+    /// An adaptive limit learns from an answer that took this long, with so many in flight.
+    pub(crate) fn learns(&mut self, policy: &AdaptiveP, latency: u64, in_flight: u64) {
+        let (min, max) = (u64::from(policy.min) << Q16, u64::from(policy.max) << Q16);
+        match policy.law {
+            AdaptiveLawP::Aimd { latency: slow, backoff_q16 } => {
+                if latency > slow {
+                    self.limit_q16 = ((u128::from(self.limit_q16) * u128::from(backoff_q16)) >> 16) as u64;
+                } else if in_flight * 2 >= self.limit_q16 >> Q16 {
+                    self.limit_q16 += (1 << (2 * Q16)) / self.limit_q16.max(1 << Q16);
+                }
+            }
+            AdaptiveLawP::Gradient { tolerance_q16 } => {
+                let latency = latency.max(1);
+                self.long_count = (self.long_count + 1).min(LONG_TERM);
+                let weight = self.long_count;
+                self.long_ns =
+                    ((u128::from(self.long_ns) * u128::from(weight - 1) + u128::from(latency)) / u128::from(weight)) as u64;
+                if self.long_ns > 2 * latency {
+                    self.long_ns = self.long_ns / 20 * 19; // it had drifted too high to say anything
+                }
+                if in_flight * 2 < self.limit_q16 >> Q16 {
+                    return; // nothing is learned about a limit that is not used
+                }
+                let gradient = u128::from(tolerance_q16) * u128::from(self.long_ns) / u128::from(latency);
+                let gradient = gradient.clamp(1 << 15, 1 << 16);
+                let aimed = ((u128::from(self.limit_q16) * gradient) >> 16) as u64 + (GRADIENT_QUEUE << Q16);
+                self.limit_q16 = (self.limit_q16 * 4 + aimed) / 5;
+            }
+        }
+        self.limit_q16 = self.limit_q16.clamp(min, max);
+    }
+
     /// Counts an arrival.
-    fn arrived(&mut self, now: u64) {
+    pub(crate) fn arrived(&mut self, now: u64) {
         self.advance(now);
         self.arrivals[(self.slot % ARRIVAL_SLOTS as u64) as usize] += 1;
     }
 
     /// Arrivals of the last second, to a twentieth of it.
-    fn last_second(&mut self, now: u64) -> u32 {
+    pub(crate) fn last_second(&mut self, now: u64) -> u32 {
         self.advance(now);
         self.arrivals.iter().sum()
     }
 
     /// Arrivals by slot of the last second, as they stand now: the running slot first.
-    pub(super) fn last_arrivals(&self, now: u64) -> impl Iterator<Item = u32> {
+    pub(crate) fn last_arrivals(&self, now: u64) -> impl Iterator<Item = u32> {
         let current = now / ARRIVAL_SLOT_NS;
         (0..ARRIVAL_SLOTS as u64).map(move |ago| match current.checked_sub(ago) {
             Some(slot) if slot <= self.slot => self.arrivals[(slot % ARRIVAL_SLOTS as u64) as usize],
@@ -95,12 +135,12 @@ impl Control {
 
 impl CoDel {
     /// Whether nothing that it learned while it was dropping can matter any more.
-    pub(super) fn is_over(&self, policy: &CoDelP, now: u64) -> bool {
+    pub(crate) fn is_over(&self, policy: &CoDelP, now: u64) -> bool {
         !self.dropping && now.saturating_sub(self.drop_next) >= 16 * policy.interval
     }
 
     /// Whether the request at hand, which has waited this long, is dropped. `last`: nobody else waits.
-    fn drops(&mut self, policy: &CoDelP, now: u64, waited: u64, last: bool) -> bool {
+    pub(crate) fn drops(&mut self, policy: &CoDelP, now: u64, waited: u64, last: bool) -> bool {
         let ok_to_drop = if waited < policy.target || last {
             self.first_above = 0;
             false
@@ -139,19 +179,48 @@ fn step(interval: u64, count: u64) -> u64 {
     ((u128::from(interval) << 16) / u128::from(root_q16)) as u64
 }
 
+/// What a step of work takes at a replica that has `present` requests, and `started` at some time (`FAR_NS`: before the run).
+pub(crate) fn slowed_by_load(
+    s: &ServiceP,
+    control: Option<&mut Control>,
+    present: u32,
+    started: u64,
+    now: u64,
+    work: u64,
+) -> u64 {
+    let mut work = u128::from(work);
+    match s.contention {
+        None => {}
+        Some(ContentionP::InProgress { add }) => work += u128::from(add) * u128::from(present.saturating_sub(1)),
+        Some(ContentionP::ArrivalRate { above, factor_q16 }) => {
+            if control.is_some_and(|control| control.last_second(now) > above) {
+                work = (work * u128::from(factor_q16)) >> 16;
+            }
+        }
+    }
+    if let Some((lasting, factor_q16)) = s.warm_up
+        && started != FAR_NS
+    {
+        let up = now - started;
+        if up < lasting {
+            let extra = u128::from(factor_q16.saturating_sub(ONE_Q16)) * u128::from(lasting - up) / u128::from(lasting);
+            work = (work * (u128::from(ONE_Q16) + extra)) >> 16;
+        }
+    }
+    work.min(u128::from(FAR_NS)) as u64
+}
+
 impl State {
     /// Whether a replica takes a request that has just arrived (and is counted in `present`).
     pub(super) fn admits(&mut self, p: &Tables, x: u32) -> bool {
         let r = self.execs[x].replica as usize;
         let s = &p.services[self.replicas[r].service as usize];
-        if matches!(s.contention, Some(ContentionP::ArrivalRate { .. })) {
-            self.controls[r].arrived(self.now);
-        }
-        s.adaptive.is_none() || u64::from(self.replicas[r].present) <= self.controls[r].limit_q16 >> Q16
+        let (present, now) = (self.replicas[r].present, self.now);
+        self.controls.get_mut(r).is_none_or(|control| control.admits(s, present, now))
     }
 
     /// Whether a request that could have a worker now, after this wait, is turned away instead.
-    pub(super) fn sheds(&mut self, p: &Tables, x: u32, waited: u64) -> bool {
+    pub(crate) fn sheds(&mut self, p: &Tables, x: u32, waited: u64) -> bool {
         let exec = &self.execs[x];
         let replica = &self.replicas[exec.replica as usize];
         let s = &p.services[replica.service as usize];
@@ -173,24 +242,7 @@ impl State {
         let r = self.execs[x].replica as usize;
         let replica = &self.replicas[r];
         let s = &p.services[replica.service as usize];
-        let mut work = u128::from(work);
-        match s.contention {
-            Some(ContentionP::InProgress { add }) => work += u128::from(add) * u128::from(replica.present.saturating_sub(1)),
-            Some(ContentionP::ArrivalRate { above, factor_q16 }) if self.controls[r].last_second(self.now) > above => {
-                work = (work * u128::from(factor_q16)) >> 16;
-            }
-            _ => {}
-        }
-        if let Some((lasting, factor_q16)) = s.warm_up
-            && replica.started != FAR_NS
-        {
-            let up = self.now - replica.started;
-            if up < lasting {
-                let extra = u128::from(factor_q16.saturating_sub(ONE_Q16)) * u128::from(lasting - up) / u128::from(lasting);
-                work = (work * (u128::from(ONE_Q16) + extra)) >> 16;
-            }
-        }
-        work.min(u128::from(FAR_NS)) as u64
+        slowed_by_load(s, self.controls.get_mut(r), replica.present, replica.started, self.now, work)
     }
 
     /// A request has left: an adaptive limit learns from it.
@@ -198,45 +250,15 @@ impl State {
         let exec = &self.execs[x];
         let r = exec.replica as usize;
         let Some(policy) = p.services[self.replicas[r].service as usize].adaptive else { return };
-        if !matches!(how, Left::Answered | Left::Failed) {
-            return;
+        if matches!(how, Left::Answered | Left::Failed) {
+            // The request itself has been taken out of `present` already.
+            let in_flight = u64::from(self.replicas[r].present) + 1;
+            self.controls[r].learns(&policy, self.now - exec.arrived, in_flight);
         }
-        let latency = self.now - exec.arrived;
-        // The request itself has been taken out of `present` already.
-        let in_flight = u64::from(self.replicas[r].present) + 1;
-        let control = &mut self.controls[r];
-        let (min, max) = (u64::from(policy.min) << Q16, u64::from(policy.max) << Q16);
-        match policy.law {
-            AdaptiveLawP::Aimd { latency: slow, backoff_q16 } => {
-                if latency > slow {
-                    control.limit_q16 = ((u128::from(control.limit_q16) * u128::from(backoff_q16)) >> 16) as u64;
-                } else if in_flight * 2 >= control.limit_q16 >> Q16 {
-                    control.limit_q16 += (1 << (2 * Q16)) / control.limit_q16.max(1 << Q16);
-                }
-            }
-            AdaptiveLawP::Gradient { tolerance_q16 } => {
-                let latency = latency.max(1);
-                control.long_count = (control.long_count + 1).min(LONG_TERM);
-                let weight = control.long_count;
-                control.long_ns =
-                    ((u128::from(control.long_ns) * u128::from(weight - 1) + u128::from(latency)) / u128::from(weight)) as u64;
-                if control.long_ns > 2 * latency {
-                    control.long_ns = control.long_ns / 20 * 19; // it had drifted too high to say anything
-                }
-                if in_flight * 2 < control.limit_q16 >> Q16 {
-                    return; // nothing is learned about a limit that is not used
-                }
-                let gradient = u128::from(tolerance_q16) * u128::from(control.long_ns) / u128::from(latency);
-                let gradient = gradient.clamp(1 << 15, 1 << 16);
-                let aimed = ((u128::from(control.limit_q16) * gradient) >> 16) as u64 + (GRADIENT_QUEUE << Q16);
-                control.limit_q16 = (control.limit_q16 * 4 + aimed) / 5;
-            }
-        }
-        control.limit_q16 = control.limit_q16.clamp(min, max);
     }
 
     /// A worker was taken or freed at a replica of a special service.
-    pub(super) fn worker_changed(&mut self, p: &Tables, x: u32, taken: bool) {
+    pub(crate) fn worker_changed(&mut self, p: &Tables, x: u32, taken: bool) {
         let service = self.replicas[self.execs[x].replica as usize].service;
         if p.services[service as usize].autoscale.is_some() {
             self.worker_of_scaled(service, taken);
@@ -244,7 +266,7 @@ impl State {
     }
 
     /// A replica starts again and has forgotten what it had learned.
-    pub(super) fn restart_control(&mut self, p: &Tables, r: u32) {
+    pub(crate) fn restart_control(&mut self, p: &Tables, r: u32) {
         if let Some(control) = self.controls.get_mut(r as usize) {
             let s = &p.services[self.replicas[r as usize].service as usize];
             *control = Control::new(s.adaptive.map_or(0, |a| a.initial));

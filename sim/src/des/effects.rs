@@ -20,91 +20,91 @@ const MOST_RETRANSMITS: u32 = 16;
 /// What the faults that are on do at each place.
 #[derive(Clone, Debug)]
 pub(crate) struct Effects {
-    pub(super) plan: Option<Arc<FaultPlan>>,
-    pub(super) on: Vec<bool>,
+    pub(crate) plan: Option<Arc<FaultPlan>>,
+    pub(crate) on: Vec<bool>,
     /// Some fault is on, or the run is traced: the slow way is to be taken.
-    pub(super) any: bool,
+    pub(crate) any: bool,
     /// The run is traced.
-    pub(super) traced: bool,
-    pub(super) edges: Vec<EdgeEffect>,
-    pub(super) services: Vec<ServiceEffect>,
-    pub(super) topics: Vec<TopicEffect>,
-    pub(super) entries: Vec<EntryEffect>,
+    pub(crate) traced: bool,
+    pub(crate) edges: Vec<EdgeEffect>,
+    pub(crate) services: Vec<ServiceEffect>,
+    pub(crate) topics: Vec<TopicEffect>,
+    pub(crate) entries: Vec<EntryEffect>,
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct EdgeEffect {
-    pub(super) active: bool,
-    pub(super) black_hole: Swallows,
-    pub(super) delays: Vec<Delay>,
-    pub(super) drops: Vec<(u32, Chance)>,
-    pub(super) losses: Vec<Loss>,
+pub(crate) struct EdgeEffect {
+    pub(crate) active: bool,
+    pub(crate) black_hole: Swallows,
+    pub(crate) delays: Vec<Delay>,
+    pub(crate) drops: Vec<(u32, Chance)>,
+    pub(crate) losses: Vec<Loss>,
     /// Time that a request takes to be sent where bandwidth is short; 0: no time.
-    pub(super) sending: u64,
+    pub(crate) sending: u64,
     /// When the last request will have been sent.
-    pub(super) link_free: u64,
+    pub(crate) link_free: u64,
     /// (tries in all, wait).
-    pub(super) retries: Option<(u32, u64)>,
+    pub(crate) retries: Option<(u32, u64)>,
     /// Per-try timeout; `FAR_NS`: as it is.
-    pub(super) timeout: u64,
+    pub(crate) timeout: u64,
 }
 
 /// Which legs a black hole swallows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Swallows {
+pub(crate) struct Swallows {
     requests: bool,
     replies: bool,
 }
 
 impl Swallows {
-    pub(super) fn add(&mut self, leg: Leg) {
+    pub(crate) fn add(&mut self, leg: Leg) {
         self.requests |= leg.requests();
         self.replies |= leg.replies();
     }
 
     #[inline]
-    pub(super) fn requests(self) -> bool {
+    pub(crate) fn requests(self) -> bool {
         self.requests
     }
 
     #[inline]
-    pub(super) fn replies(self) -> bool {
+    pub(crate) fn replies(self) -> bool {
         self.replies
     }
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Delay {
-    pub(super) fault: u32,
-    pub(super) leg: Leg,
-    pub(super) add: u64,
-    pub(super) jitter: u64,
+pub(crate) struct Delay {
+    pub(crate) fault: u32,
+    pub(crate) leg: Leg,
+    pub(crate) add: u64,
+    pub(crate) jitter: u64,
     /// A further draw, and its factor in 2^-16.
-    pub(super) drawn: Option<(Arc<QuantileTable>, u64)>,
+    pub(crate) drawn: Option<(Arc<QuantileTable>, u64)>,
     /// A request that is held and loses its caller arrives all the same.
-    pub(super) delivers_abandoned: bool,
+    pub(crate) delivers_abandoned: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Loss {
-    pub(super) fault: u32,
-    pub(super) chance: Chance,
-    pub(super) retransmit: u64,
+pub(crate) struct Loss {
+    pub(crate) fault: u32,
+    pub(crate) chance: Chance,
+    pub(crate) retransmit: u64,
 }
 
 /// How a message gets over an edge.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Passage {
-    pub(super) delay: u64,
+pub(crate) struct Passage {
+    pub(crate) delay: u64,
     /// The connection is reset.
-    pub(super) reset: bool,
+    pub(crate) reset: bool,
     /// It vanishes.
-    pub(super) lost: bool,
-    pub(super) delivers_abandoned: bool,
+    pub(crate) lost: bool,
+    pub(crate) delivers_abandoned: bool,
 }
 
 impl EdgeEffect {
-    pub(super) fn none() -> Self {
+    pub(crate) fn none() -> Self {
         EdgeEffect {
             active: false,
             black_hole: Swallows::default(),
@@ -119,7 +119,7 @@ impl EdgeEffect {
     }
 
     /// What becomes of the request of the try that `key` names.
-    pub(super) fn request(&mut self, key: Key, now: u64) -> Passage {
+    pub(crate) fn request(&mut self, key: Key, now: u64) -> Passage {
         if self.drops.iter().any(|&(fault, chance)| State::fault_draw(key, fault, chance)) {
             return Passage { reset: true, ..Passage::default() };
         }
@@ -135,7 +135,7 @@ impl EdgeEffect {
     }
 
     /// What becomes of its reply.
-    pub(super) fn reply(&self, key: Key) -> Passage {
+    pub(crate) fn reply(&self, key: Key) -> Passage {
         Passage { lost: self.black_hole.replies, ..self.passage(key, 1, Leg::replies) }
     }
 
@@ -167,26 +167,26 @@ impl EdgeEffect {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct ServiceEffect {
-    pub(super) active: bool,
+pub(crate) struct ServiceEffect {
+    pub(crate) active: bool,
     /// Factor on the service time, leaks not included.
-    pub(super) slow_q16: u64,
+    pub(crate) slow_q16: u64,
     /// (growth per second in 2^-32, since when).
-    pub(super) leak: Option<(u64, u64)>,
+    pub(crate) leak: Option<(u64, u64)>,
     /// Work that starts before this goes on from here.
-    pub(super) paused_until: u64,
-    pub(super) errors: Vec<(u32, Chance)>,
+    pub(crate) paused_until: u64,
+    pub(crate) errors: Vec<(u32, Chance)>,
     /// Hits that become misses.
-    pub(super) hidden: Vec<(u32, Chance)>,
+    pub(crate) hidden: Vec<(u32, Chance)>,
 }
 
 impl ServiceEffect {
-    pub(super) fn none() -> Self {
+    pub(crate) fn none() -> Self {
         ServiceEffect { active: false, slow_q16: ONE_Q16, leak: None, paused_until: 0, errors: Vec::new(), hidden: Vec::new() }
     }
 
     /// Factor on the service time of work that starts now.
-    pub(super) fn slow_q16(&self, now: u64) -> u64 {
+    pub(crate) fn slow_q16(&self, now: u64) -> u64 {
         match self.leak {
             None => self.slow_q16,
             Some((growth_q32, since)) => {
@@ -198,42 +198,42 @@ impl ServiceEffect {
     }
 
     /// Whether a hit of the question that `key` names counts as a miss.
-    pub(super) fn hides(&self, key: Key) -> bool {
+    pub(crate) fn hides(&self, key: Key) -> bool {
         self.hidden.iter().any(|&(fault, chance)| State::fault_draw(key, fault, chance))
     }
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct TopicEffect {
-    pub(super) active: bool,
-    pub(super) stalled: bool,
+pub(crate) struct TopicEffect {
+    pub(crate) active: bool,
+    pub(crate) stalled: bool,
     /// Factor on the consumer's own work.
-    pub(super) slow_q16: u64,
-    pub(super) holds: Vec<Hold>,
-    pub(super) lost: Vec<(u32, Chance)>,
-    pub(super) twice: Vec<(u32, Chance)>,
-    pub(super) poisoned: Vec<(u32, Chance)>,
+    pub(crate) slow_q16: u64,
+    pub(crate) holds: Vec<Hold>,
+    pub(crate) lost: Vec<(u32, Chance)>,
+    pub(crate) twice: Vec<(u32, Chance)>,
+    pub(crate) poisoned: Vec<(u32, Chance)>,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Hold {
-    pub(super) fault: u32,
-    pub(super) chance: Chance,
-    pub(super) add: u64,
-    pub(super) jitter: u64,
+pub(crate) struct Hold {
+    pub(crate) fault: u32,
+    pub(crate) chance: Chance,
+    pub(crate) add: u64,
+    pub(crate) jitter: u64,
 }
 
 /// What becomes of a message.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Fate {
-    pub(super) hold: u64,
-    pub(super) lost: bool,
-    pub(super) twice: bool,
-    pub(super) poisoned: bool,
+pub(crate) struct Fate {
+    pub(crate) hold: u64,
+    pub(crate) lost: bool,
+    pub(crate) twice: bool,
+    pub(crate) poisoned: bool,
 }
 
 impl TopicEffect {
-    pub(super) fn none() -> Self {
+    pub(crate) fn none() -> Self {
         TopicEffect {
             active: false,
             stalled: false,
@@ -246,7 +246,7 @@ impl TopicEffect {
     }
 
     /// What becomes of the message that `key` names.
-    pub(super) fn fate(&self, key: Key) -> Fate {
+    pub(crate) fn fate(&self, key: Key) -> Fate {
         let strikes = |list: &[(u32, Chance)]| list.iter().any(|&(fault, chance)| State::fault_draw(key, fault, chance));
         let held = self.holds.iter().filter(|held| State::fault_draw(key, held.fault, held.chance));
         Fate {
@@ -259,31 +259,31 @@ impl TopicEffect {
 }
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct EntryEffect {
-    pub(super) active: bool,
+pub(crate) struct EntryEffect {
+    pub(crate) active: bool,
     /// Chance that a user request takes place at all.
-    pub(super) thin: Option<Chance>,
+    pub(crate) thin: Option<Chance>,
 }
 
 impl Effects {
     /// Whether a fault is on an edge, or a tracer looks at all.
     #[inline(always)]
-    pub(super) fn on_edge(&self, edge: u32) -> bool {
+    pub(crate) fn on_edge(&self, edge: u32) -> bool {
         self.any && (self.edges[edge as usize].active || self.traced)
     }
 
     /// Whether a fault is on a service, or a tracer looks at all.
     #[inline(always)]
-    pub(super) fn on_service(&self, service: u32) -> bool {
+    pub(crate) fn on_service(&self, service: u32) -> bool {
         self.any && (self.services[service as usize].active || self.traced)
     }
 
     /// How many faults are on.
-    pub(super) fn count(&self) -> u32 {
+    pub(crate) fn count(&self) -> u32 {
         self.on.iter().map(|&on| u32::from(on)).sum()
     }
 
-    pub(super) fn none(p: &Tables) -> Self {
+    pub(crate) fn none(p: &Tables) -> Self {
         Effects {
             plan: None,
             on: Vec::new(),

@@ -24,7 +24,7 @@ const RAMP_STEPS: u64 = 32;
 /// A scenario resolved against a compiled model.
 #[derive(Clone, Debug)]
 pub(crate) struct FaultPlan {
-    faults: Vec<Planned>,
+    pub(crate) faults: Vec<Planned>,
     /// `targets[n]`: node n is a target of some fault (both ends of an edge).
     pub(crate) targets: Vec<bool>,
     pub(crate) start: Option<SimTime>,
@@ -32,11 +32,11 @@ pub(crate) struct FaultPlan {
 }
 
 #[derive(Clone, Debug)]
-struct Planned {
-    kind: FaultKind,
-    places: Places,
-    start: u64,
-    end: u64,
+pub(crate) struct Planned {
+    pub(crate) kind: FaultKind,
+    pub(crate) places: Places,
+    pub(crate) start: u64,
+    pub(crate) end: u64,
     ramp_up: u64,
     ramp_down: u64,
     /// Table of a drawn latency.
@@ -45,7 +45,7 @@ struct Planned {
 
 /// Indices of edges, or of one service, topic or entry.
 #[derive(Clone, Debug)]
-enum Places {
+pub(crate) enum Places {
     Edges(Vec<u32>),
     Service(u32),
     Topic(u32),
@@ -162,8 +162,16 @@ fn places(p: &Tables, target: &Target) -> Option<Places> {
 }
 
 impl Planned {
+    /// The factor by which it surges an entry's load, if it does.
+    pub(crate) fn surges(&self, entry: u32) -> Option<f64> {
+        match (&self.places, &self.kind) {
+            (Places::Entry(here), FaultKind::Surge { factor }) if *here == entry => Some(*factor),
+            _ => None,
+        }
+    }
+
     /// How high it stands at a time while it is on, in 2^-16: the middle of the step of its ramp that begins then.
-    fn level_q16(&self, now: u64) -> u64 {
+    pub(crate) fn level_q16(&self, now: u64) -> u64 {
         let part = |into: u64, ramp: u64| {
             let step = u128::from(into) * u128::from(RAMP_STEPS) / u128::from(ramp);
             ((2 * step as u64 + 1) * ONE_Q16 / (2 * RAMP_STEPS)).min(ONE_Q16)
@@ -180,7 +188,7 @@ impl Planned {
     }
 
     /// The next instant at which its level changes.
-    fn next_step(&self, now: u64) -> Option<u64> {
+    pub(crate) fn next_step(&self, now: u64) -> Option<u64> {
         let step = |from: u64, ramp: u64| {
             let n = u128::from(now - from) * u128::from(RAMP_STEPS) / u128::from(ramp) + 1;
             from + (n * u128::from(ramp)).div_ceil(u128::from(RAMP_STEPS)) as u64
@@ -240,14 +248,14 @@ impl State {
                 }
             }
             Places::Service(s) => {
-                self.effects.services[*s as usize] = self.service_effect(&plan, *s);
+                self.effects.services[*s as usize] = plan.service_effect(&self.effects.on, self.now, *s);
                 if moment != Moment::Step {
                     self.strike_service(p, *s, fault, moment == Moment::Begins);
                 }
                 self.renew_limits(p, &plan, *s);
             }
             Places::Topic(t) => {
-                self.effects.topics[*t as usize] = self.topic_effect(&plan, *t);
+                self.effects.topics[*t as usize] = plan.topic_effect(&self.effects.on, self.now, *t);
                 if let FaultKind::Crash { black_hole, .. } = fault.kind {
                     if moment == Moment::Begins {
                         self.crash_topic(p, *t, black_hole);
@@ -258,7 +266,7 @@ impl State {
                 self.woken.push(*t);
             }
             Places::Entry(e) => {
-                self.effects.entries[*e as usize] = self.entry_effect(&plan, *e);
+                self.effects.entries[*e as usize] = plan.entry_effect(&self.effects.on, self.now, *e);
                 if let FaultKind::Reload { .. } = fault.kind {
                     self.renew_edge(p, &plan, p.sites[p.entries[*e as usize].call as usize].edge);
                 }
@@ -325,22 +333,38 @@ impl State {
         }
     }
 
+    fn renew_edge(&mut self, p: &Tables, plan: &FaultPlan, e: u32) {
+        let link_free = self.effects.edges[e as usize].link_free;
+        let effect = plan.edge_effect(p, &self.effects.on, self.now, e);
+        self.effects.edges[e as usize] = EdgeEffect { link_free, ..effect };
+    }
+
+    /// Sets the workers and waiting places that the faults on a service leave it.
+    fn renew_limits(&mut self, p: &Tables, plan: &FaultPlan, s: u32) {
+        let service = &p.services[s as usize];
+        let (workers, places) = plan.limits(p, &self.effects.on, self.now, s);
+        for r in service.replica_base..service.replica_base + service.most_replicas {
+            let replica = &mut self.replicas[r as usize];
+            (replica.limit, replica.queue_bound) = (workers, places);
+            self.dispatch(p, r);
+        }
+    }
+}
+
+impl FaultPlan {
     /// The faults that are on at a place, with their numbers and levels.
     fn on<'a>(
         &'a self,
-        plan: &'a FaultPlan,
+        on: &'a [bool],
+        now: u64,
         here: impl Fn(&Planned) -> bool + 'a,
     ) -> impl Iterator<Item = (u32, &'a Planned, f64)> + 'a {
-        let on = plan.faults.iter().enumerate().filter(move |(i, fault)| self.effects.on[*i] && here(fault));
-        on.map(|(i, fault)| (i as u32, fault, fault.level_q16(self.now) as f64 / 65_536.0))
+        let on = self.faults.iter().enumerate().filter(move |(i, fault)| on[*i] && here(fault));
+        on.map(move |(i, fault)| (i as u32, fault, fault.level_q16(now) as f64 / 65_536.0))
     }
 
-    fn renew_edge(&mut self, p: &Tables, plan: &FaultPlan, e: u32) {
-        let link_free = self.effects.edges[e as usize].link_free;
-        self.effects.edges[e as usize] = EdgeEffect { link_free, ..self.edge_effect(p, plan, e) };
-    }
-
-    fn edge_effect(&self, p: &Tables, plan: &FaultPlan, e: u32) -> EdgeEffect {
+    /// What the faults that are `on` at `now` do on an edge.
+    pub(crate) fn edge_effect(&self, p: &Tables, on: &[bool], now: u64, e: u32) -> EdgeEffect {
         let mut effect = EdgeEffect::none();
         let here = move |fault: &Planned| match &fault.places {
             Places::Edges(edges) => edges.contains(&e),
@@ -351,7 +375,7 @@ impl State {
             }
             _ => false,
         };
-        for (number, fault, level) in self.on(plan, here) {
+        for (number, fault, level) in self.on(on, now, here) {
             effect.active = true;
             let scaled = |time: Nanos| (ns(time) as f64 * level) as u64;
             match fault.kind {
@@ -387,10 +411,11 @@ impl State {
         effect
     }
 
-    fn service_effect(&self, plan: &FaultPlan, s: u32) -> ServiceEffect {
+    /// What they do at a service.
+    pub(crate) fn service_effect(&self, on: &[bool], now: u64, s: u32) -> ServiceEffect {
         let mut effect = ServiceEffect::none();
         let here = move |fault: &Planned| matches!(fault.places, Places::Service(here) if here == s);
-        for (number, fault, level) in self.on(plan, here) {
+        for (number, fault, level) in self.on(on, now, here) {
             effect.active = true;
             match fault.kind {
                 FaultKind::Slow { factor } => slow_down(&mut effect.slow_q16, factor, level),
@@ -404,29 +429,10 @@ impl State {
         effect
     }
 
-    /// Sets the workers and waiting places that the faults on a service leave it.
-    fn renew_limits(&mut self, p: &Tables, plan: &FaultPlan, s: u32) {
-        let service = &p.services[s as usize];
-        let (mut workers, mut places) = (service.workers, service.queue);
-        for (_, fault, level) in self.on(plan, move |fault| matches!(fault.places, Places::Service(here) if here == s)) {
-            match fault.kind {
-                FaultKind::WorkersLost { keep } if service.workers != u32::MAX => {
-                    workers = (f64::from(workers) * (1.0 - (1.0 - keep) * level)).round() as u32;
-                }
-                FaultKind::QueueShrunk { to } => places = places.min(to),
-                _ => {}
-            }
-        }
-        for r in service.replica_base..service.replica_base + service.most_replicas {
-            let replica = &mut self.replicas[r as usize];
-            (replica.limit, replica.queue_bound) = (workers, places);
-            self.dispatch(p, r);
-        }
-    }
-
-    fn topic_effect(&self, plan: &FaultPlan, t: u32) -> TopicEffect {
+    /// What they do at a topic.
+    pub(crate) fn topic_effect(&self, on: &[bool], now: u64, t: u32) -> TopicEffect {
         let mut effect = TopicEffect::none();
-        for (fault, planned, level) in self.on(plan, move |fault| matches!(fault.places, Places::Topic(here) if here == t)) {
+        for (fault, planned, level) in self.on(on, now, move |fault| matches!(fault.places, Places::Topic(here) if here == t)) {
             effect.active = true;
             let scaled = |time: Nanos| (ns(time) as f64 * level) as u64;
             match planned.kind {
@@ -447,10 +453,11 @@ impl State {
         effect
     }
 
-    fn entry_effect(&self, plan: &FaultPlan, e: u32) -> EntryEffect {
+    /// What they do at an entry.
+    pub(crate) fn entry_effect(&self, on: &[bool], now: u64, e: u32) -> EntryEffect {
         let mut effect = EntryEffect::default();
         let mut keep = 1.0;
-        for (_, fault, level) in self.on(plan, move |fault| matches!(fault.places, Places::Entry(here) if here == e)) {
+        for (_, fault, level) in self.on(on, now, move |fault| matches!(fault.places, Places::Entry(here) if here == e)) {
             effect.active = true;
             if let FaultKind::Surge { factor } = fault.kind
                 && factor < 1.0
@@ -460,6 +467,22 @@ impl State {
         }
         effect.thin = (keep < 1.0).then(|| Chance::of(keep));
         effect
+    }
+
+    /// The workers and waiting places that they leave each replica of a service.
+    pub(crate) fn limits(&self, p: &Tables, on: &[bool], now: u64, s: u32) -> (u32, u32) {
+        let service = &p.services[s as usize];
+        let (mut workers, mut places) = (service.workers, service.queue);
+        for (_, fault, level) in self.on(on, now, move |fault| matches!(fault.places, Places::Service(here) if here == s)) {
+            match fault.kind {
+                FaultKind::WorkersLost { keep } if service.workers != u32::MAX => {
+                    workers = (f64::from(workers) * (1.0 - (1.0 - keep) * level)).round() as u32;
+                }
+                FaultKind::QueueShrunk { to } => places = places.min(to),
+                _ => {}
+            }
+        }
+        (workers, places)
     }
 }
 

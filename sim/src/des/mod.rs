@@ -7,17 +7,17 @@
 //! in `ready`), so that no model can exhaust the stack.
 //! Not here: tables and names (`program`), what outcomes mean (`verdict`).
 
-mod arrivals;
+pub(crate) mod arrivals;
 #[cfg(debug_assertions)]
 mod audit;
-mod breaker;
+pub(crate) mod breaker;
 mod cache;
 mod canonical;
 mod client;
-mod control;
+pub(crate) mod control;
 mod crash;
-mod effects;
-mod faults;
+pub(crate) mod effects;
+pub(crate) mod faults;
 mod flights;
 mod hedge;
 mod limits;
@@ -38,15 +38,18 @@ use models::rng::{Chance, Key, Purpose, mix};
 
 use crate::program::{Tables, TargetP};
 use arrivals::{Stream, User};
-use cache::Contents;
 use client::ClientState;
-use control::Control;
 use flights::Flights;
 use queue::{Event, EventQueue, Kind};
 use records::{Call, Exec, Parent, Phase, Replica};
 use replicas::ServiceState;
 use slab::Slab;
 
+pub(crate) use breaker::Breaker;
+pub(crate) use cache::Contents;
+pub(crate) use client::choose_path;
+pub(crate) use control::{Control, controls};
+pub(crate) use effects::EdgeEffect;
 pub(crate) use faults::FaultPlan;
 pub(crate) use queue::MOST_LANES;
 pub(crate) use recorder::{BUCKET_NS, Keep, Left, NodeStep, NodeTotals, Recorder, SystemStep};
@@ -99,7 +102,7 @@ pub(crate) struct State {
 /// What an event is, in the digest.
 #[derive(Clone, Copy)]
 #[repr(u32)]
-enum Mark {
+pub(crate) enum Mark {
     UserArrives = 1,
     UserDone,
     UserFailed,
@@ -114,6 +117,14 @@ enum Mark {
     Scaled,
 }
 
+/// What the digest adds for something that happened to `key` at a place and time, and began at `since`.
+#[inline]
+pub(crate) fn word(mark: Mark, place: u32, key: Key, now: u64, since: u64) -> u64 {
+    let what = (u64::from(place) << 32) | mark as u64;
+    let times = now.wrapping_mul(0x9FB2_1C65_1E98_DF25) ^ since.wrapping_mul(0xC2B2_AE3D_27D4_EB4F);
+    mix(times ^ what.wrapping_mul(0xD6E8_FEB8_6659_FD93) ^ key.0)
+}
+
 impl State {
     /// The state at time 0: idle, caches warm, every entry's first arrivals scheduled.
     pub(crate) fn new(p: &Tables, load: f64, seed: u64) -> Self {
@@ -121,7 +132,7 @@ impl State {
             now: 0,
             seed,
             load,
-            queue: EventQueue::new(p.lanes),
+            queue: EventQueue::new(p.lanes, p.quantum),
             execs: Slab::new(),
             calls: Slab::new(),
             messages: Slab::new(),
@@ -324,9 +335,7 @@ impl State {
     /// Adds to the digest what ended now and began at `since`.
     #[inline]
     fn note_since(&mut self, mark: Mark, place: u32, key: Key, since: u64) {
-        let what = (u64::from(place) << 32) | mark as u64;
-        let times = self.now.wrapping_mul(0x9FB2_1C65_1E98_DF25) ^ since.wrapping_mul(0xC2B2_AE3D_27D4_EB4F);
-        self.digest = self.digest.wrapping_add(mix(times ^ what.wrapping_mul(0xD6E8_FEB8_6659_FD93) ^ key.0));
+        self.digest = self.digest.wrapping_add(word(mark, place, key, self.now, since));
     }
 
     /// The user requests that are under way: numbers, and when they began.
@@ -336,7 +345,7 @@ impl State {
     }
 
     /// Restricts what a fault's chance decides to its own draws.
-    fn fault_draw(key: Key, fault: u32, chance: Chance) -> bool {
+    pub(crate) fn fault_draw(key: Key, fault: u32, chance: Chance) -> bool {
         chance.hits(key.draw(Purpose::Fault, fault * 4 + 1))
     }
 }

@@ -275,11 +275,14 @@ pub(crate) struct EventQueue {
     /// The earliest of them, and its lane.
     first: (Event, u32),
     sequence: u64,
+    /// Events fall due at whole multiples of this alone, later rather than earlier; 0: at any nanosecond.
+    quantum: u64,
 }
 
 impl EventQueue {
-    pub(crate) fn new(lanes: u32) -> Self {
+    pub(crate) fn new(lanes: u32, quantum: u64) -> Self {
         EventQueue {
+            quantum,
             wheel: [Event::NEVER; SLOTS as usize],
             taken: [0; GROUPS as usize],
             groups: 0,
@@ -296,9 +299,16 @@ impl EventQueue {
         }
     }
 
+    /// When the clock can first say so.
+    #[inline(always)]
+    fn on_clock(&self, time: u64) -> u64 {
+        if self.quantum == 0 { time } else { time.next_multiple_of(self.quantum) }
+    }
+
     /// Schedules an event; returns its id.
     #[inline(always)]
     pub(crate) fn push(&mut self, time: u64, kind: Kind, slot: u32) -> u64 {
+        let time = self.on_clock(time);
         self.sequence += 1;
         let event = Event::new(time, kind, self.sequence, slot);
         if !self.put(event) {
@@ -316,6 +326,7 @@ impl EventQueue {
     /// Schedules an event of a lane's kind, its length from now (of no lane if `lane` is `NONE`); returns its id.
     #[inline(always)]
     pub(crate) fn push_lane(&mut self, lane: u32, time: u64, kind: Kind, slot: u32) -> u64 {
+        let time = self.on_clock(time);
         self.sequence += 1;
         let event = Event::new(time, kind, self.sequence, slot);
         // Most timeouts are stale long before they fall due: they are not to take others' slots.
@@ -487,7 +498,7 @@ mod tests {
 
     #[test]
     fn events_leave_by_time_then_class_then_sequence() {
-        let mut queue = EventQueue::new(1);
+        let mut queue = EventQueue::new(1, 0);
         queue.push(5, Kind::Arrival, 1);
         queue.push_lane(0, 5, Kind::Timeout, 2);
         queue.push(5, Kind::Fault, 3);
@@ -500,7 +511,7 @@ mod tests {
 
     #[test]
     fn heap_and_lanes_agree_with_a_sort() {
-        let mut queue = EventQueue::new(3);
+        let mut queue = EventQueue::new(3, 0);
         let mut expected = Vec::new();
         for n in 0..5_000u32 {
             let time = Key(3).draw(Purpose::Fault, n) % 1_000;
@@ -518,7 +529,7 @@ mod tests {
 
     #[test]
     fn stale_events_behind_a_lanes_head_go_with_it() {
-        let mut queue = EventQueue::new(1);
+        let mut queue = EventQueue::new(1, 0);
         for slot in 0..6 {
             queue.push_lane(0, 10 + u64::from(slot), Kind::Timeout, slot);
         }
@@ -531,7 +542,7 @@ mod tests {
 
     #[test]
     fn the_earliest_leaves_first_however_many_there_are() {
-        let mut queue = EventQueue::new(1);
+        let mut queue = EventQueue::new(1, 0);
         let mut pending = BTreeSet::new();
         let mut now = 0;
         let take = |queue: &mut EventQueue, pending: &mut BTreeSet<Event>| {
@@ -559,7 +570,7 @@ mod tests {
 
     #[test]
     fn nothing_leaves_at_or_after_the_end() {
-        let mut queue = EventQueue::new(0);
+        let mut queue = EventQueue::new(0, 0);
         queue.push(10, Kind::Arrival, 0);
         assert!(pop(&mut queue, 10).is_none());
         assert!(pop(&mut queue, 11).is_some());
