@@ -60,6 +60,8 @@ fn graph_20(c: &mut Criterion) {
                     max_events: u64::MAX,
                     model_hash: [0; 4],
                     shortcuts,
+
+                    engine: Engine::Kernel,
                 };
                 let stop = AtomicBool::new(false);
                 let mut sink = |record| {

@@ -65,6 +65,12 @@ pub enum Command {
     #[command(after_help = "Example:\n  foreshock replay TOKEN --in out\n\n\
         Exit code 0: the same digest; 1: another digest; 2: the model or scenario was not found.")]
     Replay(Replay),
+    /// Runs the short list of a ranking on the second engine too, real async code over a simulated network, and compares.
+    #[command(after_help = "Example:\n  foreshock verify out/ranking.json --top 20\n\n\
+        Of the user requests that a fault changes, `equal` is the share with the same end in both engines to the microsecond; under\n\
+        another fault (`other fault`) or none it has to be small, or the comparison would say nothing.\n\n\
+        Exit code 1: with --at-least, a scenario's engines agree on a smaller share.")]
+    Verify(Verify),
     /// Prints the JSON Schema of a file format.
     #[command(after_help = "Example:\n  foreshock schema model > model.schema.json")]
     Schema(Schema),
@@ -186,6 +192,9 @@ pub struct Effort {
     /// Threads; results are the same with any number [default: all cores].
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
+    /// The engine.
+    #[arg(long, value_enum, default_value_t)]
+    pub engine: Engine,
 }
 
 /// Arguments of `run`.
@@ -311,6 +320,15 @@ pub enum Engine {
     Hosted,
 }
 
+impl From<Engine> for scenarios::token::Engine {
+    fn from(engine: Engine) -> Self {
+        match engine {
+            Engine::Kernel => scenarios::token::Engine::Kernel,
+            Engine::Hosted => scenarios::token::Engine::Hosted,
+        }
+    }
+}
+
 /// Arguments of `simulate`.
 #[derive(Debug, Args)]
 pub struct Simulate {
@@ -349,6 +367,31 @@ pub struct Simulate {
     #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = share, requires = "otlp")]
     pub otlp_share: f64,
     /// Print the numbers as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `verify`.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// The ranking.json of a folder that `run` or `sweep` wrote, or that folder.
+    pub ranking: PathBuf,
+    /// How many scenarios, from the top of the ranking.
+    #[arg(long, value_name = "N", default_value = "20")]
+    pub top: NonZeroUsize,
+    /// Seeds per scenario.
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub seeds: NonZeroU32,
+    /// The first seed; the others follow it.
+    #[arg(long, value_name = "BASE", default_value_t = 1)]
+    pub seed: u64,
+    /// Share of the affected requests that has to be equal in every scenario.
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub at_least: Option<f64>,
+    /// Threads; results are the same with any number [default: all cores].
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+    /// Print the comparison as JSON.
     #[arg(long)]
     pub json: bool,
 }

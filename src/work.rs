@@ -56,7 +56,7 @@ pub fn sweep(dir: &OutputDir, model: &Model, batches: &[Batch], effort: &Effort)
             .collect(),
     };
     let seeds: Vec<u64> = (0..u64::from(effort.seeds.get())).map(|i| effort.seed.wrapping_add(i)).collect();
-    let naming = Naming { model: model_hash(&write_model(model)), world: effort.world };
+    let naming = Naming { model: model_hash(&write_model(model)), world: effort.world, engine: effort.engine.into() };
     let program = Program::compile(model, effort.world)?;
 
     let mut done = already_done(dir, &settings);
@@ -96,6 +96,7 @@ pub fn sweep(dir: &OutputDir, model: &Model, batches: &[Batch], effort: &Effort)
             max_events: RunOptions::default().max_events,
             model_hash: naming.model,
             shortcuts: Shortcuts::All,
+            engine: naming.engine,
         };
         let mut fresh = Vec::new();
         let mut sink = |record: RunRecord| match runs.append(&record) {
@@ -172,12 +173,13 @@ pub fn note_cut_faults(scenarios: &[Scenario], horizon: Nanos, warm_up: Nanos) {
 struct Naming {
     model: [u8; 4],
     world: u32,
+    engine: Engine,
 }
 
 impl Naming {
     fn token(&self, scenario: &Scenario, horizon: Nanos, seed: u64) -> String {
         let scenario = scenario_hash(scenario);
-        Token { model: self.model, scenario, world: self.world, seed, engine: Engine::Kernel, horizon }.to_string()
+        Token { model: self.model, scenario, world: self.world, seed, engine: self.engine, horizon }.to_string()
     }
 }
 

@@ -11,6 +11,7 @@
 
 pub mod assumed;
 pub mod csv;
+pub mod engines;
 pub mod findings;
 pub mod html;
 pub mod json;

@@ -78,6 +78,34 @@ pub struct RunRecord {
     pub vs_baseline: LiveMeasures,
 }
 
+/// What the engines said of the requests that a fault changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Agreement {
+    /// User requests that the fault changes, by the kernel.
+    pub affected: u64,
+    /// Of these, with the same end (latency to the microsecond, or failure) in the hosted engine.
+    pub equal: u64,
+    /// Of these, succeeding in both or failing in both.
+    pub same_outcome: u64,
+    /// Of these, with the end that the hosted engine gives them under another scenario's fault; `None`: there is no other scenario.
+    pub equal_under_another: Option<u64>,
+    /// Of these, with the end that the hosted engine gives them without any fault.
+    pub equal_under_none: u64,
+}
+
+/// One run in both engines.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verified {
+    /// The kernel's record, on the hosted engine's clock.
+    pub kernel: RunRecord,
+    /// The hosted engine's.
+    pub hosted: RunRecord,
+    /// Request by request.
+    pub agreement: Agreement,
+}
+
 /// A node outside what its twin shows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

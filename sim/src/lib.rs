@@ -16,12 +16,14 @@ pub mod spans;
 pub mod sweep;
 mod twin;
 mod verdict;
+pub mod verify;
 
 pub use program::Program;
 pub use result::RunResult;
 pub use run::{Finished, Prepared, RunOptions};
 pub use spans::{SpanOptions, Spans};
 pub use sweep::{Progress, Shortcuts, SweepNotes, SweepOptions, series, sweep};
+pub use verify::verify;
 
 use thiserror::Error;
 

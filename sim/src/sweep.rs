@@ -19,12 +19,12 @@ use scenarios::record::{RunRecord, Series};
 use scenarios::scenario::Scenario;
 use scenarios::token::{Engine, Token, scenario_hash};
 
-use crate::SimError;
 use crate::des::{BUCKET_NS, FaultPlan, Keep};
 use crate::program::Program;
-use crate::run::{Prepared, RunOptions, check_horizon};
+use crate::run::{Finished, Prepared, RunOptions, check_horizon};
 use crate::twin::{Twin, Wanted};
 use crate::verdict::{Case, judge, window_of};
+use crate::{SimError, hosted};
 
 /// A live experiment's latencies are taken up to this long after its clearing.
 const IMPACT_NS: u64 = 5_000_000_000;
@@ -44,8 +44,10 @@ pub struct SweepOptions {
     pub max_events: u64,
     /// For tokens: `scenarios::token::model_hash` of the model.
     pub model_hash: [u8; 4],
-    /// What need not be simulated.
+    /// What need not be simulated. The hosted engine knows no shortcuts.
     pub shortcuts: Shortcuts,
+    /// Which engine runs.
+    pub engine: Engine,
 }
 
 /// What a sweep need not simulate, because a twin has done it. Records do not depend on it, but for `coalesced_at_s`.
@@ -95,6 +97,9 @@ pub fn sweep(
     stop: &AtomicBool,
 ) -> Result<SweepNotes, SimError> {
     check_horizon(options.horizon)?;
+    if options.engine == Engine::Hosted {
+        hosted::check(program)?;
+    }
     let plans: Vec<Arc<FaultPlan>> = scenarios.iter().map(|s| FaultPlan::new(program, s)).collect::<Result<_, _>>()?;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(options.threads)
@@ -238,8 +243,12 @@ fn start<'s, 'a: 's>(scope: &ScopeFifo<'s>, all: &'s Work<'a>, seed: u64, jobs: 
         let of_seed = Arc::clone(&of_seed);
         scope.spawn_fifo(move |scope| {
             if !all.is_over() {
-                let twin = Twin::new(all.program, f64::from_bits(load), &of_seed.options, &wanted(all, &of_load));
-                let _ = of_seed.twins[&load].set(Arc::new(twin));
+                let load = f64::from_bits(load);
+                let twin = match all.options.engine {
+                    Engine::Kernel => Twin::new(all.program, load, &of_seed.options, &wanted(all, &of_load)),
+                    Engine::Hosted => hosted::twin(all.program, load, &of_seed.options),
+                };
+                let _ = of_seed.twins[&load.to_bits()].set(Arc::new(twin));
             }
             if of_seed.missing.fetch_sub(1, Ordering::AcqRel) == 1 {
                 for _ in 0..all.threads.min(of_seed.jobs.len()) {
@@ -264,6 +273,12 @@ fn wanted(all: &Work, scenarios: &[usize]) -> Wanted {
     }
 }
 
+/// The buckets that a judged run keeps its users and impact for.
+pub(crate) fn judged_buckets(plan: &FaultPlan, options: &RunOptions) -> (usize, usize) {
+    let (start, clear) = window_of(plan, options);
+    (start, clear + (IMPACT_NS / BUCKET_NS) as usize)
+}
+
 /// When a plan's last fault is over, in nanoseconds; without faults, when the warm-up is.
 fn calm(plan: &FaultPlan, options: &SweepOptions) -> u64 {
     plan.clear.map_or(options.warm_up.as_nanos(), |t| t.as_nanos())
@@ -285,29 +300,36 @@ impl OfSeed {
         }
     }
 
-    /// Runs one scenario and judges it. `None` if a stop kept its twins from being made.
-    fn judge(&self, all: &Work, i: usize) -> Option<RunRecord> {
-        let (scenario, plan) = (&all.scenarios[i], &all.plans[i]);
-        let twin = self.twins[&scenario.load().to_bits()].get()?;
-        let baseline = self.twins[&1f64.to_bits()].get()?;
+    fn run(&self, all: &Work, scenario: &Scenario, plan: &Arc<FaultPlan>, twin: &Arc<Twin>) -> Finished {
+        if all.options.engine == Engine::Hosted {
+            return hosted::judged(all.program, plan, scenario.load(), &self.options, twin);
+        }
         let shortcuts = all.options.shortcuts;
         let mut run = match shortcuts {
             Shortcuts::None => Prepared::fault_free(all.program, scenario.load(), &self.options, Keep::Judged).with(plan),
             Shortcuts::ForkOnly | Shortcuts::All => twin.fork(plan),
         };
-        let (start, clear) = window_of(plan, &self.options);
-        run.recorder_mut().judge_from(start, clear + (IMPACT_NS / BUCKET_NS) as usize, &twin.wide);
-        let run = match shortcuts {
+        let (start, end) = judged_buckets(plan, &self.options);
+        run.recorder_mut().judge_from(start, end, &twin.wide);
+        match shortcuts {
             Shortcuts::None => run.run(),
             Shortcuts::ForkOnly => run.run_beside(Some(twin), None),
             Shortcuts::All => run.run_beside(Some(twin), Some(calm(plan, all.options))),
-        };
+        }
+    }
+
+    /// Runs one scenario and judges it. `None` if a stop kept its twins from being made.
+    fn judge(&self, all: &Work, i: usize) -> Option<RunRecord> {
+        let (scenario, plan) = (&all.scenarios[i], &all.plans[i]);
+        let twin = self.twins[&scenario.load().to_bits()].get()?;
+        let baseline = self.twins[&1f64.to_bits()].get()?;
+        let run = self.run(all, scenario, plan, twin);
         let token = Token {
             model: all.options.model_hash,
             scenario: scenario_hash(scenario),
             world: all.program.world(),
             seed: self.options.seed,
-            engine: Engine::Kernel,
+            engine: all.options.engine,
             horizon: self.options.horizon,
         };
         Some(judge(&Case { run: &run, twin, baseline, plan, scenario }, token.to_string()))

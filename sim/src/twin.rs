@@ -128,14 +128,26 @@ impl Twin {
                 second += SECOND;
             }
         }
-        let mut finished = run.run();
+        let finished = run.run();
         if finished.truncated {
             points.points.clear();
         }
+        Twin::of(finished, points, snapshots)
+    }
+
+    /// A fault-free run of the hosted engine, which nothing is forked from.
+    pub(crate) fn of_hosted(finished: Finished) -> Twin {
+        let points = Points { most_bytes: 0, points: Vec::new(), words: Vec::new() };
+        Twin::of(finished, points, BTreeMap::new())
+    }
+
+    /// What is normal in a run that is over.
+    fn of(mut finished: Finished, points: Points, snapshots: BTreeMap<u64, Prepared>) -> Twin {
+        let program = finished.program.clone();
         let buckets = finished.buckets();
         let rows = finished.recorder.take_steps();
         let count = program.0.nodes.len();
-        let warm = bucket_from(options.warm_up.as_nanos());
+        let warm = bucket_from(finished.options.warm_up.as_nanos());
         let nodes: Vec<TwinNode> = (0..count)
             .map(|n| {
                 let column = Column::new(0, rows.iter().skip(n).step_by(count).copied().collect());

@@ -18,6 +18,7 @@ pub mod schema;
 pub mod simulate;
 pub mod suggest;
 pub mod sweep;
+pub mod verify;
 
 /// Does what was asked.
 pub fn act(command: Command) -> Result<(), Failure> {
@@ -30,6 +31,7 @@ pub fn act(command: Command) -> Result<(), Failure> {
         Command::Rank(args) => rank::act(&args),
         Command::Simulate(args) => simulate::act(&args),
         Command::Replay(args) => replay::act(&args),
+        Command::Verify(args) => verify::act(&args),
         Command::Schema(args) => schema::act(&args),
     }
 }

@@ -66,6 +66,8 @@ pub fn sweep_with(
     seconds: u64,
     threads: usize,
     shortcuts: Shortcuts,
+
+    engine: Engine::Kernel,
 ) -> Vec<RunRecord> {
     let program = Program::compile(model, 0).expect("the model compiles");
     let options = SweepOptions {

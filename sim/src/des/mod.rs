@@ -54,7 +54,7 @@ pub(crate) use faults::FaultPlan;
 pub(crate) use queue::MOST_LANES;
 pub(crate) use recorder::{BUCKET_NS, Keep, Left, NodeStep, NodeTotals, Recorder, SystemStep};
 pub(crate) use tracer::{Ended, OPEN, Record, Side, Tracer};
-pub(crate) use users::{ABSENT, FAILED, UNFINISHED};
+pub(crate) use users::{ABSENT, FAILED, UNFINISHED, Users};
 pub(crate) use windows::{NO_LATENCY, WIDE_BUCKETS, WINDOW_BUCKETS};
 
 /// How many events may pass before a run looks whether it is to end early.

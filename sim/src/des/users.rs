@@ -102,6 +102,11 @@ impl Users {
         Users { kept: true, entries: self.entries.iter().map(entry).collect() }
     }
 
+    /// How many entries there are.
+    pub(crate) fn entries(&self) -> usize {
+        self.entries.len()
+    }
+
     pub(crate) fn entry(&self, entry: usize) -> &OfEntry {
         &self.entries[entry]
     }

@@ -38,6 +38,8 @@ use crate::SimError;
 use crate::des::{FaultPlan, Keep, Recorder};
 use crate::program::{NodeKind, Program, Tables};
 use crate::run::{Finished, RunOptions, check_horizon};
+use crate::sweep::judged_buckets;
+use crate::twin::Twin;
 use faults::Timeline;
 use world::{TICK_NS, World};
 
@@ -63,6 +65,23 @@ pub fn run(program: &Program, scenario: &Scenario, options: &RunOptions) -> Resu
     simulate(program, plan, scenario.load(), options, recorder)
 }
 
+/// A fault-free run, which others are judged by. The program has passed [`check`].
+pub(crate) fn twin(program: &Program, load: f64, options: &RunOptions) -> Twin {
+    let plan = FaultPlan::new(program, &Scenario::default()).expect("no fault fits every program");
+    let mut recorder = Recorder::new(&program.0);
+    recorder.keep(&program.0, Keep::Judged, options.warm_up.as_nanos());
+    Twin::of_hosted(simulate(program, plan, load, options, recorder).expect("stand-ins never fail"))
+}
+
+/// A run that is to be judged beside its twin. The program has passed [`check`].
+pub(crate) fn judged(program: &Program, plan: &Arc<FaultPlan>, load: f64, options: &RunOptions, twin: &Twin) -> Finished {
+    let mut recorder = Recorder::new(&program.0);
+    recorder.keep(&program.0, Keep::Judged, options.warm_up.as_nanos());
+    let (start, end) = judged_buckets(plan, options);
+    recorder.judge_from(start, end, &twin.wide);
+    simulate(program, Arc::clone(plan), load, options, recorder).expect("stand-ins never fail")
+}
+
 /// Runs a plan to the horizon, with books that are ready.
 pub(crate) fn simulate(
     program: &Program,
@@ -71,7 +90,8 @@ pub(crate) fn simulate(
     options: &RunOptions,
     recorder: Recorder,
 ) -> Result<Finished, SimError> {
-    check(program, options)?;
+    check_horizon(options.horizon)?;
+    check(program)?;
     let p = &*program.0;
     let world = Rc::new(World::new(program, options.seed, load, plan, recorder, vec![false; p.services.len()]));
     let mut sim = build(&world, options)?;
@@ -86,8 +106,7 @@ pub(crate) fn simulate(
 }
 
 /// Whether this engine can run it.
-fn check(program: &Program, options: &RunOptions) -> Result<(), SimError> {
-    check_horizon(options.horizon)?;
+pub(crate) fn check(program: &Program) -> Result<(), SimError> {
     if !cfg!(tokio_unstable) {
         return Err(SimError::Hosted(
             "it was built without `--cfg tokio_unstable`, and would not be deterministic; build it in its own repository, whose \

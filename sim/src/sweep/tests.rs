@@ -12,6 +12,7 @@ fn options(seeds: std::ops::Range<u64>, seconds: u64) -> SweepOptions {
         max_events: u64::MAX,
         model_hash: [0; 4],
         shortcuts: Shortcuts::All,
+        engine: Engine::Kernel,
     }
 }
 
