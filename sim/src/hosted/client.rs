@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::gate::{Place, Turn, Wait};
 use super::lookup;
+use super::own::Replaced;
 use super::pool::Way;
 use super::wire::{Answer, Context, understand};
 use super::world::{Origin, TICK_NS, World};
@@ -499,7 +500,7 @@ impl Drop for Connection<'_> {
 async fn exchange(world: &Rc<World>, way: Way, context: Context) -> Answer {
     let p = world.p();
     let (edge, site) = (&p.edges[way.edge as usize], &p.sites[context.site as usize]);
-    let replaced = super::hybrid::Replaced::begin(world, edge.to_node, &context);
+    let replaced = Replaced::begin(world, edge.to_node);
     let answer = async {
         let mut link = way.take(world).await?;
         let path = match site.target {

@@ -199,17 +199,12 @@ fn kill(world: &World, sim: &mut Sim, host: &str, silent: bool) {
     }
     sim.crash(host);
     // The machine is there, and refuses: its process listens again when it is to be up.
-    if !world.is_replaced(host) {
-        sim.bounce(host);
-    }
+    sim.bounce(host);
 }
 
 fn revive(world: &World, sim: &mut Sim, host: &str, silent: bool) {
     if silent {
         others(world, host).for_each(|other| sim.repair(host, other));
-    }
-    if world.is_replaced(host) {
-        sim.bounce(host);
     }
 }
 

@@ -19,8 +19,8 @@ mod broker;
 mod client;
 mod faults;
 mod gate;
-mod hybrid;
 mod lookup;
+mod own;
 mod pool;
 mod service;
 mod users;
@@ -41,8 +41,12 @@ use crate::run::{Finished, RunOptions, check_horizon};
 use crate::sweep::judged_buckets;
 use crate::twin::Twin;
 use faults::Timeline;
+use own::Software;
 use world::{TICK_NS, World};
 
+pub use own::{Outcome, Own, Rehearsal};
+/// The network that services of somebody's own run on; the version that they have to use.
+pub use turmoil;
 pub use wire::CONTEXT;
 
 /// Hosts that one simulation may have: turmoil looks at every pair of them in every step.
@@ -62,7 +66,7 @@ pub fn run(program: &Program, scenario: &Scenario, options: &RunOptions) -> Resu
     let mut recorder = Recorder::new(&program.0);
     recorder.keep(&program.0, keep, options.warm_up.as_nanos());
     recorder.watch_edges(&program.0);
-    simulate(program, plan, scenario.load(), options, recorder)
+    simulate(program, plan, scenario.load(), options, recorder, &[])
 }
 
 /// A fault-free run, which others are judged by. The program has passed [`check`].
@@ -70,7 +74,7 @@ pub(crate) fn twin(program: &Program, load: f64, options: &RunOptions) -> Twin {
     let plan = FaultPlan::new(program, &Scenario::default()).expect("no fault fits every program");
     let mut recorder = Recorder::new(&program.0);
     recorder.keep(&program.0, Keep::Judged, options.warm_up.as_nanos());
-    Twin::of_hosted(simulate(program, plan, load, options, recorder).expect("stand-ins never fail"))
+    Twin::of_hosted(simulate(program, plan, load, options, recorder, &[]).expect("stand-ins never fail"))
 }
 
 /// A run that is to be judged beside its twin. The program has passed [`check`].
@@ -79,7 +83,7 @@ pub(crate) fn judged(program: &Program, plan: &Arc<FaultPlan>, load: f64, option
     recorder.keep(&program.0, Keep::Judged, options.warm_up.as_nanos());
     let (start, end) = judged_buckets(plan, options);
     recorder.judge_from(start, end, &twin.wide);
-    simulate(program, Arc::clone(plan), load, options, recorder).expect("stand-ins never fail")
+    simulate(program, Arc::clone(plan), load, options, recorder, &[]).expect("stand-ins never fail")
 }
 
 /// Runs a plan to the horizon, with books that are ready.
@@ -89,12 +93,14 @@ pub(crate) fn simulate(
     load: f64,
     options: &RunOptions,
     recorder: Recorder,
+    own: &[(u32, Software)],
 ) -> Result<Finished, SimError> {
     check_horizon(options.horizon)?;
     check(program)?;
     let p = &*program.0;
-    let world = Rc::new(World::new(program, options.seed, load, plan, recorder, vec![false; p.services.len()]));
-    let mut sim = build(&world, options)?;
+    let replaced = (0..p.services.len() as u32).map(|s| own.iter().any(|(service, _)| *service == s)).collect();
+    let world = Rc::new(World::new(program, options.seed, load, plan, recorder, replaced));
+    let mut sim = build(&world, options, own);
     let ran = steps(&world, &mut sim, options);
     world.over.set(true);
     drop(sim);
@@ -150,7 +156,7 @@ pub fn hosts(program: &Program) -> usize {
 }
 
 /// Builds the network with its hosts.
-fn build(world: &Rc<World>, options: &RunOptions) -> Result<turmoil::Sim<'static>, SimError> {
+fn build(world: &Rc<World>, options: &RunOptions, own: &[(u32, Software)]) -> turmoil::Sim<'static> {
     let p = world.p();
     let tick = Duration::from_nanos(TICK_NS);
     let mut sim = turmoil::Builder::new()
@@ -174,6 +180,10 @@ fn build(world: &Rc<World>, options: &RunOptions) -> Result<turmoil::Sim<'static
             }) as u32;
         match p.nodes[node].kind {
             NodeKind::Entry => sim.host(name, move || users::software(Rc::clone(&shared), place)),
+            NodeKind::Service if let Some((_, software)) = own.iter().find(|(s, _)| *s == place) => {
+                let software = Rc::clone(software);
+                sim.host(name, move || own::software(Rc::clone(&shared), place, Rc::clone(&software)));
+            }
             NodeKind::Service => sim.host(name, move || service::software(Rc::clone(&shared), place)),
             NodeKind::Topic => sim.host(name, move || broker::software(Rc::clone(&shared), place)),
         }
@@ -191,7 +201,7 @@ fn build(world: &Rc<World>, options: &RunOptions) -> Result<turmoil::Sim<'static
         }
     }
     *world.addresses.borrow_mut() = addresses;
-    Ok(sim)
+    sim
 }
 
 /// Steps to the horizon; true if so much happened that the run had to end early.

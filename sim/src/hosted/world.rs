@@ -365,12 +365,6 @@ impl World {
         ((s as usize) < self.p().services.len()).then_some(s)
     }
 
-    /// Whether somebody's own code runs on a host.
-    pub(super) fn is_replaced(&self, host: &str) -> bool {
-        let node = self.hosts.iter().position(|name| name == host);
-        node.and_then(|node| self.service_of(node as u32)).is_some_and(|s| self.replaced[s as usize])
-    }
-
     /// The operation of a service that a path names.
     pub(super) fn operation(&self, service: u32, path: &str) -> Option<u32> {
         let of_service = |op: &u32| {
