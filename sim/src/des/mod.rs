@@ -167,7 +167,7 @@ impl State {
                 break;
             }
             let calls = &self.calls;
-            self.queue.take(next, |event| event.kind() == Kind::Timeout && calls[event.slot()].timeout != event.id());
+            self.queue.take(|event| event.kind() == Kind::Timeout && calls[event.slot()].timeout != event.id());
             self.handle(p, next);
             // A delivery may let a publisher go on that waited for a place: it does so now, and not with whatever event comes next.
             while !self.ready.is_empty() || !self.woken.is_empty() {
