@@ -22,7 +22,7 @@ use crate::SimError;
 use crate::des::MOST_LANES;
 use crate::program::{
     AdaptiveLawP, AdaptiveP, AutoscaleP, BreakerP, BudgetP, CacheP, ClosedP, CoDelP, ContentionP, EdgeP, EntryP, FAR_NS, HedgeP,
-    HopP, LookupP, NONE, NodeKind, NodeP, ONE_Q16, OpP, PathP, PolicyP, ServiceP, ShapeP, SiteP, StepP, TOKEN, Tables, TargetP,
+    HopP, LookupP, NONE, NodeKind, NodeP, ONE_Q16, OpP, OptionP, PathP, PolicyP, ServiceP, ShapeP, SiteP, StepP, TOKEN, Tables, TargetP,
     TopicP, TripsP, cause_bit, ns,
 };
 
@@ -46,6 +46,7 @@ pub(crate) fn tables(model: &Model, world: u32) -> Result<Tables, SimError> {
     compiler.tables.world = world;
     compiler.settle_lanes();
     compiler.settle_sites();
+    compiler.settle_options();
     Ok(compiler.tables)
 }
 
@@ -92,6 +93,7 @@ impl<'a> Compiler<'a> {
                 paths: Vec::new(),
                 steps: Vec::new(),
                 sites: Vec::new(),
+                options: Vec::new(),
                 hops: Vec::new(),
                 lookups: Vec::new(),
                 edges: Vec::new(),
@@ -410,20 +412,15 @@ impl<'a> Compiler<'a> {
                     site.replica = service.replica_base;
                 }
             }
-            let optional = match site.times[..] {
-                [(0, upto), (1, _)] => Some(upto),
-                _ => None,
-            };
+            let at_most_once = site.once || left_out(site).is_some();
             tables.hops.push(HopP {
                 latency: edge.latency,
                 timeout: edge.timeout,
-                left_out: optional.unwrap_or(0),
                 timeout_lane: edge.timeout_lane as u16,
                 request_lane: edge.request_lane as u16,
                 reply_lane: edge.reply_lane as u16,
-                optional: optional.is_some(),
                 inner: edge.inner,
-                plain: site.wait && (site.once || optional.is_some()) && !edge.guarded && site.target != TargetP::Topic,
+                plain: site.wait && at_most_once && !edge.guarded && site.target != TargetP::Topic,
                 site: site.site,
                 edge: site.edge,
                 callee: site.callee,
@@ -433,6 +430,30 @@ impl<'a> Compiler<'a> {
                 paths,
             });
         }
+    }
+
+    /// Tells plain calls that may be left out from other steps.
+    fn settle_options(&mut self) {
+        let tables = &mut self.tables;
+        for step in &mut tables.steps {
+            let mut option = OptionP { left_out: 0, site: 0, call: NONE };
+            if let StepP::Call(call) = *step
+                && tables.hops[call as usize].plain
+                && let Some(upto) = left_out(&tables.sites[call as usize])
+            {
+                *step = StepP::Optional(call);
+                option = OptionP { left_out: upto, site: tables.sites[call as usize].site, call };
+            }
+            tables.options.push(option);
+        }
+    }
+}
+
+/// Of a call that is made once or not at all: 2^64 times the share of requests that leave it out.
+fn left_out(site: &SiteP) -> Option<u64> {
+    match site.times[..] {
+        [(0, upto), (1, _)] => Some(upto),
+        _ => None,
     }
 }
 

@@ -13,25 +13,34 @@ use super::client::choose_path;
 use super::queue::Kind;
 use super::records::{Call, Exec, Parent, Phase};
 use super::slab::Empty;
-use crate::program::{HopP, NONE, StepP, Tables};
+use crate::program::{HopP, NONE, OptionP, StepP, Tables};
 
 impl State {
-    /// Makes the next of several calls that may be left out.
+    /// Makes the next of several calls that may be left out, or goes on after the last of them, if a request waits for nothing.
     #[inline(never)]
     pub(super) fn pass_optional_calls(&mut self, p: &Tables, x: u32) {
         let exec = &mut self.execs[x];
-        while let StepP::Call(site) = p.steps[exec.step as usize] {
-            let hop = &p.hops[site as usize];
-            if !hop.plain || self.effects.on_edge(hop.edge) {
-                break;
-            }
-            if !hop.optional || exec.line.draw(Purpose::Times, hop.site) > hop.left_out {
-                self.call_plainly(p, x, site, hop);
+        let line = exec.line;
+        let options = &p.options[exec.step as usize..];
+        let may_stop = |option: &&OptionP| {
+            option.call == NONE
+                || line.draw(Purpose::Times, option.site) > option.left_out
+                || self.effects.any && self.effects.on_edge(p.hops[option.call as usize].edge)
+        };
+        let passed = options.iter().take_while(|option| !may_stop(option)).count();
+        exec.step += passed as u32;
+        let site = match p.steps[exec.step as usize] {
+            StepP::Call(site) | StepP::Optional(site) => site,
+            StepP::End { error } if !error.may_hit() => {
+                self.finish(p, x, None);
                 return;
             }
-            exec.step += 1;
+            _ => NONE,
+        };
+        match p.hops.get(site as usize) {
+            Some(hop) if hop.plain && !self.effects.on_edge(hop.edge) => self.call_plainly(p, x, site, hop),
+            _ => self.advance_anyhow(p, x),
         }
-        self.advance_anyhow(p, x);
     }
 
     /// The next step of a request is a plain call over an edge that no fault is on.
