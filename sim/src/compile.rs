@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use indexmap::IndexMap;
 use models::dist::{Dist, Work};
 use models::param::{Limit, Param};
-use models::rng::Chance;
+use models::rng::{Chance, DrawName, Purpose};
 use models::system::{
     AdaptiveLaw, AdaptiveLimit, Autoscale, Breaker, BreakerWindow, Call, Contention, Discipline, Edge, EdgeName, Entry, Lookup,
     Mode, Model, OpRef, Order, Publish, Retry, Service, Step, Trips,
@@ -22,8 +22,8 @@ use crate::SimError;
 use crate::des::MOST_LANES;
 use crate::program::{
     AdaptiveLawP, AdaptiveP, AutoscaleP, BreakerP, BudgetP, CacheP, ClosedP, CoDelP, ContentionP, EdgeP, EntryP, FAR_NS, HedgeP,
-    HopP, LookupP, NONE, NodeKind, NodeP, ONE_Q16, OpP, OptionP, PathP, PolicyP, ServiceP, ShapeP, SiteP, StepP, TOKEN, Tables, TargetP,
-    TopicP, TripsP, cause_bit, ns,
+    HopP, LookupP, NONE, NodeKind, NodeP, ONE_Q16, OpP, OptionP, PathP, PolicyP, ServiceP, ShapeP, SiteP, StepP, TOKEN, Tables,
+    TargetP, TopicP, TripsP, cause_bit, ns,
 };
 
 /// Most nodes, and most edges: latencies are logged with the number of their place in 16 bits.
@@ -436,23 +436,24 @@ impl<'a> Compiler<'a> {
     fn settle_options(&mut self) {
         let tables = &mut self.tables;
         for step in &mut tables.steps {
-            let mut option = OptionP { left_out: 0, site: 0, call: NONE };
+            let mut option = OptionP { draw: DrawName::new(Purpose::Times, 0), below: 0 };
             if let StepP::Call(call) = *step
                 && tables.hops[call as usize].plain
-                && let Some(upto) = left_out(&tables.sites[call as usize])
+                && let Some(below) = left_out(&tables.sites[call as usize])
             {
                 *step = StepP::Optional(call);
-                option = OptionP { left_out: upto, site: tables.sites[call as usize].site, call };
+                option = OptionP { draw: DrawName::new(Purpose::Times, tables.sites[call as usize].site), below };
             }
             tables.options.push(option);
         }
     }
 }
 
-/// Of a call that is made once or not at all: 2^64 times the share of requests that leave it out.
+/// Of a call that is made once or not at all: below which draw it is left out.
 fn left_out(site: &SiteP) -> Option<u64> {
     match site.times[..] {
-        [(0, upto), (1, _)] => Some(upto),
+        // (One that is never made goes the general way.)
+        [(0, upto), (1, _)] => upto.checked_add(1),
         _ => None,
     }
 }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use models::rng::Chance;
+use models::rng::{Chance, DrawName};
 use models::system::{Balance, Cause, EdgeName, Full, Jitter, Model, Wait};
 use models::table::QuantileTable;
 use models::units::Nanos;
@@ -239,12 +239,10 @@ pub(crate) struct SiteP {
 /// Whether a call is made: four of them lie in a cache line, for a request may pass dozens of calls that it leaves out.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OptionP {
-    /// It is left out if its draw is not above this.
-    pub(crate) left_out: u64,
-    /// As [`SiteP::site`].
-    pub(crate) site: u32,
-    /// The call site; `NONE` if the step is not [`StepP::Optional`].
-    pub(crate) call: u32,
+    /// The draw that decides.
+    pub(crate) draw: DrawName,
+    /// It is left out if the draw is below this; 0 if the step is not [`StepP::Optional`].
+    pub(crate) below: u64,
 }
 
 const _: () = assert!(size_of::<OptionP>() == 16 && size_of::<StepP>() == 16, "four in a cache line each");

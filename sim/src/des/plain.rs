@@ -6,14 +6,14 @@
 //! way it went. Whatever goes wrong with it goes on in the general way: its records are the same.
 //! Not here: all other calls (`client`), and what a request does at its service (`server`).
 
-use models::rng::{Key, Purpose};
+use models::rng::Key;
 
 use super::State;
 use super::client::choose_path;
 use super::queue::Kind;
 use super::records::{Call, Exec, Parent, Phase};
 use super::slab::Empty;
-use crate::program::{HopP, NONE, OptionP, StepP, Tables};
+use crate::program::{HopP, NONE, StepP, Tables};
 
 impl State {
     /// Makes the next of several calls that may be left out, or goes on after the last of them, if a request waits for nothing.
@@ -21,14 +21,18 @@ impl State {
     pub(super) fn pass_optional_calls(&mut self, p: &Tables, x: u32) {
         let exec = &mut self.execs[x];
         let line = exec.line;
-        let options = &p.options[exec.step as usize..];
-        let may_stop = |option: &&OptionP| {
-            option.call == NONE
-                || line.draw(Purpose::Times, option.site) > option.left_out
-                || self.effects.any && self.effects.on_edge(p.hops[option.call as usize].edge)
-        };
-        let passed = options.iter().take_while(|option| !may_stop(option)).count();
-        exec.step += passed as u32;
+        // While faults are on, calls over their edges have to be looked at.
+        let most = if self.effects.any { 0 } else { usize::MAX };
+        let options = p.options[exec.step as usize..].iter().take(most);
+        exec.step += options.take_while(|option| line.draw_of(option.draw) < option.below).count() as u32;
+        while self.effects.any
+            && let StepP::Optional(site) = p.steps[exec.step as usize]
+            && !self.effects.on_edge(p.hops[site as usize].edge)
+            && let option = &p.options[exec.step as usize]
+            && line.draw_of(option.draw) < option.below
+        {
+            exec.step += 1;
+        }
         let site = match p.steps[exec.step as usize] {
             StepP::Call(site) | StepP::Optional(site) => site,
             StepP::End { error } if !error.may_hit() => {

@@ -8,11 +8,11 @@
 //! order of the events, for 4 billion events; a run's horizon and its budget of events are checked to lie below. The lower half is unique, so
 //! a slot that remembers it for the event it waits for knows a stale one.
 //!
-//! Three tiers. The *wheel* has 64 groups, each of a short span of time and with room for four events in one cache line: the next 64 spans from now on. What
+//! Three tiers. The *wheel* has 64 groups or more, each of a short span of time and with room for four events in one cache line: the next spans from now on. What
 //! finds its group full, or falls due later, lies in a 4-ary *heap*, or, if it is of a kind whose events fall due in the order in which they are scheduled (all
 //! timeouts of one length, all requests over links of one latency), in a FIFO *lane*, which the commonest such kinds have. The next event is
 //! the earliest of the wheel's, the heap's and the lanes'; it is looked for as soon as the one before it is taken, so that the processor has it long
-//! before it needs it. The span follows the pace of the events, so that few miss the wheel.
+//! before it needs it. The span follows the pace of the events, and the number of groups how many there are, so that few miss the wheel.
 
 use std::hint::select_unpredictable;
 
@@ -114,7 +114,13 @@ impl Event {
 
     #[inline(always)]
     pub(crate) fn kind(self) -> Kind {
-        Kind::of(self.0 as u8 & 15)
+        Kind::of(self.kind_number())
+    }
+
+    /// The number of its kind.
+    #[inline(always)]
+    pub(crate) fn kind_number(self) -> u8 {
+        self.0 as u8 & 15
     }
 
     #[inline(always)]
@@ -243,16 +249,21 @@ impl Heap {
 /// Most lanes: all heads are looked at whenever one goes.
 pub(crate) const MOST_LANES: usize = 12;
 
-/// Groups of the wheel: the bits of a word.
-const GROUPS: u64 = 64;
+/// Groups of the wheel: at first, and at most.
+const FEWEST_GROUPS: usize = 64;
+const MOST_GROUPS: usize = 512;
+/// Words whose bits are the groups.
+const WORDS: usize = MOST_GROUPS / 64;
 /// Events that a group has room for.
 const ROOM: usize = 4;
 /// All places of a group are taken.
 const FULL: u8 = (1 << ROOM) - 1;
-/// Where the next event is if it is not in the wheel.
+/// The place of the next event if it is not in the wheel.
 const ELSEWHERE: u32 = u32::MAX;
-/// The wheel's span is thought over whenever so many events have missed it.
+/// The wheel is thought over whenever so many events have missed it.
 const MISSES: u32 = 1024;
+/// It grows if that is more than one of so many.
+const MANY_MISSES: u64 = 5;
 
 /// The events of one span of time, in no order; [`Event::NEVER`] where there is none. One cache line.
 #[derive(Clone, Copy, Debug)]
@@ -278,13 +289,15 @@ impl Group {
 /// Pending events.
 #[derive(Clone, Debug)]
 pub(crate) struct EventQueue {
-    /// The next event, known as soon as the one before it is taken, and its place: group x 4 + place in the group, or [`ELSEWHERE`].
+    /// The next event, known as soon as the one before it is taken, and its place in its group, or [`ELSEWHERE`].
     next: Event,
     place: u32,
     /// Binary logarithm of a group's span in nanoseconds.
     shift: u32,
     /// Bits of the groups that have any event.
-    groups: u64,
+    groups: [u64; WORDS],
+    /// Number of groups, a power of two, less 1.
+    last: u64,
     /// The last event's time, as a number of groups.
     turn: u64,
     sequence: u64,
@@ -293,10 +306,12 @@ pub(crate) struct EventQueue {
     /// Events that found their group full, and that fell due beyond the wheel, since its span was last thought over.
     collided: u32,
     beyond: u32,
+    /// The sequence number at which that was.
+    thought_over: u64,
     /// Bits of the places of each group that hold an event.
-    taken: [u8; GROUPS as usize],
-    /// `wheel[(time >> shift) % GROUPS]`: the events of that span.
-    wheel: [Group; GROUPS as usize],
+    taken: [u8; MOST_GROUPS],
+    /// `wheel[(time >> shift) & last]`: the events of that span.
+    wheel: [Group; MOST_GROUPS],
     heap: Heap,
     lanes: Vec<Lane>,
     /// The head of each lane; [`Event::NEVER`] of an empty one.
@@ -311,14 +326,16 @@ impl EventQueue {
             next: Event::NEVER,
             place: ELSEWHERE,
             shift: 19, // half a millisecond
-            groups: 0,
+            groups: [0; WORDS],
+            last: FEWEST_GROUPS as u64 - 1,
             turn: 0,
             sequence: 0,
             elsewhere: Event::NEVER,
             collided: 0,
             beyond: 0,
-            taken: [0; GROUPS as usize],
-            wheel: [Group::EMPTY; GROUPS as usize],
+            thought_over: 0,
+            taken: [0; MOST_GROUPS],
+            wheel: [Group::EMPTY; MOST_GROUPS],
             heap: Heap(Vec::with_capacity(64)),
             lanes: vec![Lane::new(); lanes as usize],
             heads: [Event::NEVER; MOST_LANES],
@@ -383,19 +400,19 @@ impl EventQueue {
     fn put(&mut self, event: Event) -> bool {
         let group = event.time() >> self.shift;
         let ahead = group - self.turn;
-        let group = (group % GROUPS) as usize;
+        let group = (group & self.last) as usize % MOST_GROUPS;
         let taken = self.taken[group];
-        if ahead < GROUPS && taken != FULL {
+        if ahead <= self.last && taken != FULL {
             let place = taken.trailing_ones();
-            self.taken[group] = taken | 1 << place;
-            self.groups |= 1 << group;
+            self.taken[group] = taken | (taken + 1);
+            self.groups[group / 64] |= 1 << (group % 64);
             self.wheel[group].0[place as usize % ROOM] = event;
             if event < self.next {
-                (self.next, self.place) = (event, group as u32 * ROOM as u32 + place);
+                (self.next, self.place) = (event, place);
             }
             return true;
         }
-        if ahead < GROUPS {
+        if ahead <= self.last {
             self.collided += 1;
         } else {
             self.beyond += 1;
@@ -406,21 +423,29 @@ impl EventQueue {
         false
     }
 
-    /// Makes the wheel's span longer if too many events fall due beyond it, shorter if too many find their groups full.
+    /// Makes the wheel's span longer if too many events fall due beyond it, shorter if too many find their groups full; and the wheel larger if too
+    /// many do either.
     #[cold]
     #[inline(never)]
     fn adapt(&mut self) {
-        let shift = match (self.collided, self.beyond) {
-            (collided, beyond) if collided > 2 * beyond => self.shift.saturating_sub(1),
-            (collided, beyond) if beyond > 2 * collided => (self.shift + 1).min(40),
-            _ => self.shift,
-        };
-        (self.collided, self.beyond) = (0, 0);
+        let (collided, beyond) = (self.collided, self.beyond);
+        let scheduled = self.sequence - self.thought_over;
+        (self.collided, self.beyond, self.thought_over) = (0, 0, self.sequence);
+        let mut shift = self.shift;
+        if collided > 2 * beyond {
+            shift = shift.saturating_sub(1);
+        } else if beyond > 2 * collided {
+            shift = (shift + 1).min(40);
+        } else if u64::from(MISSES) * MANY_MISSES > scheduled && self.last < MOST_GROUPS as u64 - 1 {
+            self.last = 2 * self.last + 1;
+        } else {
+            return;
+        }
         // The last event's time is known to a group, not to the nanosecond: with a shorter span it keeps where that one began.
         self.turn = if shift < self.shift { self.turn << 1 } else { self.turn >> (shift - self.shift) };
         self.shift = shift;
-        let wheel = std::mem::replace(&mut self.wheel, [Group::EMPTY; GROUPS as usize]);
-        (self.taken, self.groups) = ([0; GROUPS as usize], 0);
+        let wheel = std::mem::replace(&mut self.wheel, [Group::EMPTY; MOST_GROUPS]);
+        (self.taken, self.groups) = ([0; MOST_GROUPS], [0; WORDS]);
         for event in held(&wheel) {
             if !self.put(event) {
                 self.push_heap(event);
@@ -440,16 +465,29 @@ impl EventQueue {
         self.next
     }
 
-    /// Finds the next event: the earliest of the wheel's first group that has any, or the earliest elsewhere.
+    /// Finds the next event: the earliest of the wheel's first group that has any, from the turn's on, or the earliest elsewhere.
     #[inline(always)]
     fn find(&mut self) {
-        // (If no group has any, this is some empty one.)
-        let ahead = self.groups.rotate_right((self.turn % GROUPS) as u32).trailing_zeros();
-        let group = (self.turn + u64::from(ahead)) % GROUPS;
-        let (nearest, place) = self.wheel[group as usize].least();
+        let turn = (self.turn & self.last) as usize % MOST_GROUPS;
+        let ahead = self.groups[turn / 64] >> (turn % 64);
+        let group = if ahead == 0 { self.turn_the_page(turn) } else { turn + ahead.trailing_zeros() as usize };
+        let (nearest, place) = self.wheel[group % MOST_GROUPS].least();
         let near = nearest < self.elsewhere;
         self.next = select_unpredictable(near, nearest, self.elsewhere);
-        self.place = select_unpredictable(near, group as u32 * ROOM as u32 + place, ELSEWHERE);
+        self.place = select_unpredictable(near, place, ELSEWHERE);
+    }
+
+    /// The first group that has any event, looked for behind the word that the turn is in; if none has any, some empty one.
+    #[inline(always)]
+    fn turn_the_page(&self, turn: usize) -> usize {
+        let words = (self.last / 64) as usize + 1;
+        for next in 1..=words {
+            let word = (turn / 64 + next) & (words - 1);
+            if self.groups[word % WORDS] != 0 {
+                return 64 * (word % WORDS) + self.groups[word % WORDS].trailing_zeros() as usize;
+            }
+        }
+        turn
     }
 
     /// Takes the next event away, and those behind it in its lane that are `stale`: it costs less to look at them now than to let each
@@ -460,11 +498,11 @@ impl EventQueue {
         if self.place == ELSEWHERE {
             self.take_elsewhere(stale);
         } else {
-            let (group, place) = (self.place as usize / ROOM % GROUPS as usize, self.place as usize % ROOM);
-            self.wheel[group].0[place] = Event::NEVER;
-            let taken = self.taken[group] & !(1 << place);
+            let group = (self.turn & self.last) as usize % MOST_GROUPS;
+            self.wheel[group].0[self.place as usize % ROOM] = Event::NEVER;
+            let taken = self.taken[group] & !(1 << self.place);
             self.taken[group] = taken;
-            self.groups &= !(u64::from(taken == 0) << group);
+            self.groups[group / 64] &= !(u64::from(taken == 0) << (group % 64));
         }
         self.find();
     }
@@ -505,7 +543,7 @@ impl EventQueue {
 }
 
 /// The events that a wheel holds.
-fn held(wheel: &[Group; GROUPS as usize]) -> impl Iterator<Item = Event> {
+fn held(wheel: &[Group; MOST_GROUPS]) -> impl Iterator<Item = Event> {
     wheel.iter().flat_map(|group| group.0).filter(|&event| event != Event::NEVER)
 }
 
