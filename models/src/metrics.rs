@@ -32,14 +32,12 @@ pub fn bucket_middle_ns(bucket: u16) -> u64 {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Histogram {
     counts: Box<[u32; BUCKETS]>,
-    /// `octaves[o]`: how many lie in the 64 buckets from 64 x o on.
-    octaves: [u32; BUCKETS >> SUB_BITS],
     total: u64,
 }
 
 impl Default for Histogram {
     fn default() -> Self {
-        Histogram { counts: Box::new([0; BUCKETS]), octaves: [0; BUCKETS >> SUB_BITS], total: 0 }
+        Histogram { counts: Box::new([0; BUCKETS]), total: 0 }
     }
 }
 
@@ -48,7 +46,6 @@ impl Histogram {
     #[inline]
     pub fn add(&mut self, bucket: u16) {
         self.counts[usize::from(bucket)] += 1;
-        self.octaves[usize::from(bucket) >> SUB_BITS] += 1;
         self.total += 1;
     }
 
@@ -56,16 +53,12 @@ impl Histogram {
     #[inline]
     pub fn remove(&mut self, bucket: u16) {
         self.counts[usize::from(bucket)] -= 1;
-        self.octaves[usize::from(bucket) >> SUB_BITS] -= 1;
         self.total -= 1;
     }
 
     /// Adds all of another's counts.
     pub fn merge(&mut self, other: &Histogram) {
         for (mine, theirs) in self.counts.iter_mut().zip(other.counts.iter()) {
-            *mine += theirs;
-        }
-        for (mine, theirs) in self.octaves.iter_mut().zip(other.octaves.iter()) {
             *mine += theirs;
         }
         self.total += other.total;
@@ -81,16 +74,18 @@ impl Histogram {
         let rank = (self.total * per_mille).div_ceil(1000).max(1);
         // How many lie above the one looked for.
         let mut above = self.total.checked_sub(rank)?;
-        for octave in (0..self.octaves.len()).rev() {
-            if above >= u64::from(self.octaves[octave]) {
-                above -= u64::from(self.octaves[octave]);
+        // Octave by octave, then bucket by bucket.
+        for (octave, counts) in self.counts.chunks(1 << SUB_BITS).enumerate().rev() {
+            let here: u64 = counts.iter().map(|&count| u64::from(count)).sum();
+            if above >= here {
+                above -= here;
                 continue;
             }
-            for bucket in (octave << SUB_BITS..(octave + 1) << SUB_BITS).rev() {
-                if above < u64::from(self.counts[bucket]) {
-                    return Some(bucket as u16);
+            for (bucket, &count) in counts.iter().enumerate().rev() {
+                if above < u64::from(count) {
+                    return Some(((octave << SUB_BITS) + bucket) as u16);
                 }
-                above -= u64::from(self.counts[bucket]);
+                above -= u64::from(count);
             }
         }
         None

@@ -55,8 +55,26 @@ impl Key {
     /// The n-th draw for one purpose: 64 uniform bits.
     #[inline]
     pub fn draw(self, purpose: Purpose, n: u32) -> u64 {
+        self.draw_of(DrawName::new(purpose, n))
+    }
+
+    /// The draw of this name.
+    #[inline(always)]
+    pub fn draw_of(self, name: DrawName) -> u64 {
+        mix(self.0 ^ name.0)
+    }
+}
+
+/// Purpose and number of a draw, prepared: for draws that are made often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrawName(u64);
+
+impl DrawName {
+    /// The n-th draw for one purpose.
+    #[inline]
+    pub fn new(purpose: Purpose, n: u32) -> Self {
         let word = (u64::from(purpose as u32) << 32) | u64::from(n);
-        mix(self.0 ^ word.wrapping_mul(0xA24B_AED4_963E_E407))
+        DrawName(word.wrapping_mul(0xA24B_AED4_963E_E407))
     }
 }
 

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use indexmap::IndexMap;
 use models::dist::{Dist, Work};
 use models::param::{Limit, Param};
-use models::rng::Chance;
+use models::rng::{Chance, DrawName, Purpose};
 use models::system::{
     AdaptiveLaw, AdaptiveLimit, Autoscale, Breaker, BreakerWindow, Call, Contention, Discipline, Edge, EdgeName, Entry, Lookup,
     Mode, Model, OpRef, Order, Publish, Retry, Service, Step, Trips,
@@ -22,8 +22,8 @@ use crate::SimError;
 use crate::des::MOST_LANES;
 use crate::program::{
     AdaptiveLawP, AdaptiveP, AutoscaleP, BreakerP, BudgetP, CacheP, ClosedP, CoDelP, ContentionP, EdgeP, EntryP, FAR_NS, HedgeP,
-    HopP, LookupP, NONE, NodeKind, NodeP, ONE_Q16, OpP, PathP, PolicyP, ServiceP, ShapeP, SiteP, StepP, TOKEN, Tables, TargetP,
-    TopicP, TripsP, cause_bit, ns,
+    HopP, LookupP, NONE, NodeKind, NodeP, ONE_Q16, OpP, OptionP, PathP, PolicyP, ServiceP, ShapeP, SiteP, StepP, TOKEN, Tables,
+    TargetP, TopicP, TripsP, cause_bit, ns,
 };
 
 /// Most nodes, and most edges: latencies are logged with the number of their place in 16 bits.
@@ -49,6 +49,7 @@ pub(crate) fn tables(model: &Model, world: u32, quantum: u64) -> Result<Tables, 
     }
     compiler.settle_lanes();
     compiler.settle_sites();
+    compiler.settle_options();
     Ok(compiler.tables)
 }
 
@@ -97,6 +98,7 @@ impl<'a> Compiler<'a> {
                 paths: Vec::new(),
                 steps: Vec::new(),
                 sites: Vec::new(),
+                options: Vec::new(),
                 hops: Vec::new(),
                 lookups: Vec::new(),
                 edges: Vec::new(),
@@ -416,20 +418,15 @@ impl<'a> Compiler<'a> {
                     site.replica = service.replica_base;
                 }
             }
-            let optional = match site.times[..] {
-                [(0, upto), (1, _)] => Some(upto),
-                _ => None,
-            };
+            let at_most_once = site.once || left_out(site).is_some();
             tables.hops.push(HopP {
                 latency: edge.latency,
                 timeout: edge.timeout,
-                left_out: optional.unwrap_or(0),
                 timeout_lane: edge.timeout_lane as u16,
                 request_lane: edge.request_lane as u16,
                 reply_lane: edge.reply_lane as u16,
-                optional: optional.is_some(),
                 inner: edge.inner,
-                plain: site.wait && (site.once || optional.is_some()) && !edge.guarded && site.target != TargetP::Topic,
+                plain: site.wait && at_most_once && !edge.guarded && site.target != TargetP::Topic,
                 site: site.site,
                 edge: site.edge,
                 callee: site.callee,
@@ -439,6 +436,31 @@ impl<'a> Compiler<'a> {
                 paths,
             });
         }
+    }
+
+    /// Tells plain calls that may be left out from other steps.
+    fn settle_options(&mut self) {
+        let tables = &mut self.tables;
+        for step in &mut tables.steps {
+            let mut option = OptionP { draw: DrawName::new(Purpose::Times, 0), below: 0 };
+            if let StepP::Call(call) = *step
+                && tables.hops[call as usize].plain
+                && let Some(below) = left_out(&tables.sites[call as usize])
+            {
+                *step = StepP::Optional(call);
+                option = OptionP { draw: DrawName::new(Purpose::Times, tables.sites[call as usize].site), below };
+            }
+            tables.options.push(option);
+        }
+    }
+}
+
+/// Of a call that is made once or not at all: below which draw it is left out.
+fn left_out(site: &SiteP) -> Option<u64> {
+    match site.times[..] {
+        // (One that is never made goes the general way.)
+        [(0, upto), (1, _)] => upto.checked_add(1),
+        _ => None,
     }
 }
 

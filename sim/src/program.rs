@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use models::rng::Chance;
+use models::rng::{Chance, DrawName};
 use models::system::{Balance, Cause, EdgeName, Full, Jitter, Model, Wait};
 use models::table::QuantileTable;
 use models::units::Nanos;
@@ -42,6 +42,8 @@ pub(crate) struct Tables {
     pub(crate) op_names: Vec<String>,
     pub(crate) paths: Vec<PathP>,
     pub(crate) steps: Vec<StepP>,
+    /// By step: what decides whether a call is made that may be left out.
+    pub(crate) options: Vec<OptionP>,
     pub(crate) sites: Vec<SiteP>,
     /// By site.
     pub(crate) hops: Vec<HopP>,
@@ -207,6 +209,8 @@ pub(crate) enum StepP {
     Work { table: u32, error: Chance },
     /// One call, waited for or not.
     Call(u32),
+    /// One call that is plain ([`HopP::plain`]) and that may be left out: look at the step's [`OptionP`].
+    Optional(u32),
     /// Cache-aside.
     Lookup(u32),
     /// `count` branches that follow as `Call` or `Lookup` steps.
@@ -236,6 +240,17 @@ pub(crate) struct SiteP {
     pub(crate) times: Vec<(u16, u64)>,
 }
 
+/// Whether a call is made: four of them lie in a cache line, for a request may pass dozens of calls that it leaves out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OptionP {
+    /// The draw that decides.
+    pub(crate) draw: DrawName,
+    /// It is left out if the draw is below this; 0 if the step is not [`StepP::Optional`].
+    pub(crate) below: u64,
+}
+
+const _: () = assert!(size_of::<OptionP>() == 16 && size_of::<StepP>() == 16, "four in a cache line each");
+
 /// A call site in one cache line: all that most calls need to know of their site, its edge and its operation.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
@@ -243,12 +258,9 @@ pub(crate) struct HopP {
     pub(crate) latency: u64,
     /// 0 = none.
     pub(crate) timeout: u64,
-    /// An `optional` call is left out if its draw is not above this.
-    pub(crate) left_out: u64,
     pub(crate) timeout_lane: u16,
     pub(crate) request_lane: u16,
     pub(crate) reply_lane: u16,
-    pub(crate) optional: bool,
     /// As [`EdgeP::inner`].
     pub(crate) inner: bool,
     /// One call of an operation, or perhaps none, over an edge that is not guarded, which is waited for.

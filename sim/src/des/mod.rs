@@ -178,7 +178,7 @@ impl State {
                 break;
             }
             let calls = &self.calls;
-            self.queue.take(next, |event| event.kind() == Kind::Timeout && calls[event.slot()].timeout != event.id());
+            self.queue.take(|event| event.kind() == Kind::Timeout && calls[event.slot()].timeout != event.id());
             self.handle(p, next);
             // A delivery may let a publisher go on that waited for a place: it does so now, and not with whatever event comes next.
             while !self.ready.is_empty() || !self.woken.is_empty() {
@@ -252,23 +252,26 @@ impl State {
     /// Handles one event, unless its thing has moved on: a stale event leaves no trace at all.
     #[inline(always)]
     fn handle(&mut self, p: &Tables, event: Event) {
+        const WORK_DONE: u8 = Kind::WorkDone as u8;
+        const REQUEST: u8 = Kind::Request as u8;
+        const REPLY: u8 = Kind::Reply as u8;
         let (slot, id) = (event.slot(), event.id());
-        match event.kind() {
-            Kind::WorkDone if self.execs[slot].event == id => {
+        match event.kind_number() {
+            WORK_DONE if self.execs[slot].event == id => {
                 self.reach(p, event);
                 self.work_done(p, slot);
             }
-            Kind::Request if self.execs[slot].event == id => {
+            REQUEST if self.execs[slot].event == id => {
                 self.reach(p, event);
                 self.request_arrives(p, slot);
             }
-            Kind::Reply if self.calls[slot].event == id => {
+            REPLY if self.calls[slot].event == id => {
                 self.reach(p, event);
                 if let Some(x) = self.take_reply(p, slot) {
                     self.advance(p, x);
                 }
             }
-            Kind::WorkDone | Kind::Request | Kind::Reply => {}
+            WORK_DONE | REQUEST | REPLY => {}
             _ => self.handle_rare(p, event),
         }
     }

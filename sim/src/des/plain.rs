@@ -6,7 +6,7 @@
 //! way it went. Whatever goes wrong with it goes on in the general way: its records are the same.
 //! Not here: all other calls (`client`), and what a request does at its service (`server`).
 
-use models::rng::{Key, Purpose};
+use models::rng::Key;
 
 use super::State;
 use super::client::choose_path;
@@ -16,22 +16,35 @@ use super::slab::Empty;
 use crate::program::{HopP, NONE, StepP, Tables};
 
 impl State {
-    /// Makes the next of several calls that may be left out.
+    /// Makes the next of several calls that may be left out, or goes on after the last of them, if a request waits for nothing.
     #[inline(never)]
     pub(super) fn pass_optional_calls(&mut self, p: &Tables, x: u32) {
         let exec = &mut self.execs[x];
-        while let StepP::Call(site) = p.steps[exec.step as usize] {
-            let hop = &p.hops[site as usize];
-            if !hop.plain || self.effects.on_edge(hop.edge) {
-                break;
-            }
-            if !hop.optional || exec.line.draw(Purpose::Times, hop.site) > hop.left_out {
-                self.call_plainly(p, x, site, hop);
-                return;
-            }
+        let line = exec.line;
+        // While faults are on, calls over their edges have to be looked at.
+        let most = if self.effects.any { 0 } else { usize::MAX };
+        let options = p.options[exec.step as usize..].iter().take(most);
+        exec.step += options.take_while(|option| line.draw_of(option.draw) < option.below).count() as u32;
+        while self.effects.any
+            && let StepP::Optional(site) = p.steps[exec.step as usize]
+            && !self.effects.on_edge(p.hops[site as usize].edge)
+            && let option = &p.options[exec.step as usize]
+            && line.draw_of(option.draw) < option.below
+        {
             exec.step += 1;
         }
-        self.advance_anyhow(p, x);
+        let site = match p.steps[exec.step as usize] {
+            StepP::Call(site) | StepP::Optional(site) => site,
+            StepP::End { error } if !error.may_hit() => {
+                self.finish(p, x, None);
+                return;
+            }
+            _ => NONE,
+        };
+        match p.hops.get(site as usize) {
+            Some(hop) if hop.plain && !self.effects.on_edge(hop.edge) => self.call_plainly(p, x, site, hop),
+            _ => self.advance_anyhow(p, x),
+        }
     }
 
     /// The next step of a request is a plain call over an edge that no fault is on.

@@ -8,10 +8,11 @@
 //! order of the events, for 4 billion events; a run's horizon and its budget of events are checked to lie below. The lower half is unique, so
 //! a slot that remembers it for the event it waits for knows a stale one.
 //!
-//! Three tiers. The *wheel* has 64 groups of four slots, each of a short span of time and for one event: the next 64 groups from now on. What finds its slot
-//! taken, or falls due later, lies in a 4-ary *heap*, or, if it is of a kind whose events fall due in the order in which they are scheduled (all
+//! Three tiers. The *wheel* has 64 groups or more, each of a short span of time and with room for four events in one cache line: the next spans from now on. What
+//! finds its group full, or falls due later, lies in a 4-ary *heap*, or, if it is of a kind whose events fall due in the order in which they are scheduled (all
 //! timeouts of one length, all requests over links of one latency), in a FIFO *lane*, which the commonest such kinds have. The next event is
-//! the earliest of the wheel's, the heap's and the lanes'. The span follows the pace of the events, so that few miss the wheel.
+//! the earliest of the wheel's, the heap's and the lanes'; it is looked for as soon as the one before it is taken, so that the processor has it long
+//! before it needs it. The span follows the pace of the events, and the number of groups how many there are, so that few miss the wheel.
 
 use std::hint::select_unpredictable;
 
@@ -113,7 +114,13 @@ impl Event {
 
     #[inline(always)]
     pub(crate) fn kind(self) -> Kind {
-        Kind::of(self.0 as u8 & 15)
+        Kind::of(self.kind_number())
+    }
+
+    /// The number of its kind.
+    #[inline(always)]
+    pub(crate) fn kind_number(self) -> u8 {
+        self.0 as u8 & 15
     }
 
     #[inline(always)]
@@ -242,39 +249,75 @@ impl Heap {
 /// Most lanes: all heads are looked at whenever one goes.
 pub(crate) const MOST_LANES: usize = 12;
 
-/// Groups of slots of the wheel: the bits of a word.
-const GROUPS: u64 = 64;
-/// Binary logarithm of a group's slots.
-const GROUP_SHIFT: u32 = 2;
-/// Slots of the wheel.
-const SLOTS: u64 = GROUPS << GROUP_SHIFT;
-/// The wheel's span is thought over whenever so many events have missed it.
+/// Groups of the wheel: at first, and at most.
+const FEWEST_GROUPS: usize = 64;
+const MOST_GROUPS: usize = 512;
+/// Words whose bits are the groups.
+const WORDS: usize = MOST_GROUPS / 64;
+/// Events that a group has room for.
+const ROOM: usize = 4;
+/// All places of a group are taken.
+const FULL: u8 = (1 << ROOM) - 1;
+/// The place of the next event if it is not in the wheel.
+const ELSEWHERE: u32 = u32::MAX;
+/// The wheel is thought over whenever so many events have missed it.
 const MISSES: u32 = 1024;
+/// It grows if that is more than one of so many.
+const MANY_MISSES: u64 = 5;
+
+/// The events of one span of time, in no order; [`Event::NEVER`] where there is none. One cache line.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+struct Group([Event; ROOM]);
+
+const _: () = assert!(size_of::<Group>() == 64);
+
+impl Group {
+    const EMPTY: Group = Group([Event::NEVER; ROOM]);
+
+    /// The least, and its place. Which one it is cannot be guessed, so nothing is jumped by.
+    #[inline(always)]
+    fn least(&self) -> (Event, u32) {
+        let [a, b, c, d] = self.0;
+        let (first, second) = (b < a, d < c);
+        let (ab, cd) = (select_unpredictable(first, b, a), select_unpredictable(second, d, c));
+        let later = cd < ab;
+        (select_unpredictable(later, cd, ab), select_unpredictable(later, 2 + u32::from(second), u32::from(first)))
+    }
+}
 
 /// Pending events.
 #[derive(Clone, Debug)]
 pub(crate) struct EventQueue {
-    /// `wheel[(time >> shift) % SLOTS]`: the event of that span.
-    wheel: [Event; SLOTS as usize],
-    /// Bits of the slots of each group that hold one, and of the groups that have any.
-    taken: [u8; GROUPS as usize],
-    groups: u64,
-    /// The earliest of those in the heap and in the lanes.
-    elsewhere: Event,
-    /// Binary logarithm of a slot's span in nanoseconds.
+    /// The next event, known as soon as the one before it is taken, and its place in its group, or [`ELSEWHERE`].
+    next: Event,
+    place: u32,
+    /// Binary logarithm of a group's span in nanoseconds.
     shift: u32,
+    /// Bits of the groups that have any event.
+    groups: [u64; WORDS],
+    /// Number of groups, a power of two, less 1.
+    last: u64,
     /// The last event's time, as a number of groups.
     turn: u64,
-    /// Events that found their slot taken, and that fell due beyond the wheel, since its span was last thought over.
+    sequence: u64,
+    /// The earliest of those in the heap and in the lanes.
+    elsewhere: Event,
+    /// Events that found their group full, and that fell due beyond the wheel, since its span was last thought over.
     collided: u32,
     beyond: u32,
+    /// The sequence number at which that was.
+    thought_over: u64,
+    /// Bits of the places of each group that hold an event.
+    taken: [u8; MOST_GROUPS],
+    /// `wheel[(time >> shift) & last]`: the events of that span.
+    wheel: [Group; MOST_GROUPS],
     heap: Heap,
     lanes: Vec<Lane>,
     /// The head of each lane; [`Event::NEVER`] of an empty one.
     heads: [Event; MOST_LANES],
     /// The earliest of them, and its lane.
     first: (Event, u32),
-    sequence: u64,
     /// Events fall due at whole multiples of this alone, later rather than earlier; 0: at any nanosecond.
     quantum: u64,
 }
@@ -283,19 +326,23 @@ impl EventQueue {
     pub(crate) fn new(lanes: u32, quantum: u64) -> Self {
         EventQueue {
             quantum,
-            wheel: [Event::NEVER; SLOTS as usize],
-            taken: [0; GROUPS as usize],
-            groups: 0,
-            elsewhere: Event::NEVER,
-            shift: 17, // an eighth of a millisecond
+            next: Event::NEVER,
+            place: ELSEWHERE,
+            shift: 19, // half a millisecond
+            groups: [0; WORDS],
+            last: FEWEST_GROUPS as u64 - 1,
             turn: 0,
+            sequence: 0,
+            elsewhere: Event::NEVER,
             collided: 0,
             beyond: 0,
+            thought_over: 0,
+            taken: [0; MOST_GROUPS],
+            wheel: [Group::EMPTY; MOST_GROUPS],
             heap: Heap(Vec::with_capacity(64)),
             lanes: vec![Lane::new(); lanes as usize],
             heads: [Event::NEVER; MOST_LANES],
             first: (Event::NEVER, 0),
-            sequence: 0,
         }
     }
 
@@ -320,7 +367,16 @@ impl EventQueue {
     #[inline(never)]
     fn push_heap(&mut self, event: Event) {
         self.heap.push(event);
+        self.is_elsewhere(event);
+    }
+
+    /// An event is the first of its lane, or in the heap.
+    #[inline(always)]
+    fn is_elsewhere(&mut self, event: Event) {
         self.elsewhere = self.elsewhere.min(event);
+        if event < self.next {
+            (self.next, self.place) = (event, ELSEWHERE);
+        }
     }
 
     /// Schedules an event of a lane's kind, its length from now (of no lane if `lane` is `NONE`); returns its id.
@@ -329,7 +385,7 @@ impl EventQueue {
         let time = self.on_clock(time);
         self.sequence += 1;
         let event = Event::new(time, kind, self.sequence, slot);
-        // Most timeouts are stale long before they fall due: they are not to take others' slots.
+        // Most timeouts are stale long before they fall due: they are not to take others' places.
         if kind != Kind::Timeout && self.put(event) {
             return event.id();
         }
@@ -338,32 +394,36 @@ impl EventQueue {
             return event.id();
         };
         debug_assert!(events.last().is_none_or(|last| last < event), "a lane is first in, first out");
-        if events.len == 0 {
+        let is_head = events.len == 0;
+        events.push(event);
+        if is_head {
             self.heads[lane as usize] = event;
             if event < self.first.0 {
                 self.first = (event, lane);
-                self.elsewhere = self.elsewhere.min(event);
+                self.is_elsewhere(event);
             }
         }
-        events.push(event);
         event.id()
     }
 
-    /// Puts an event into the wheel, if it has a place there.
+    /// Puts an event into the wheel, if there is room for it.
     #[inline(always)]
     fn put(&mut self, event: Event) -> bool {
-        let slot = event.time() >> self.shift;
-        let group = slot >> GROUP_SHIFT;
-        let bit = 1 << (slot & ((1 << GROUP_SHIFT) - 1));
-        let taken = &mut self.taken[(group % GROUPS) as usize];
+        let group = event.time() >> self.shift;
         let ahead = group - self.turn;
-        if ahead < GROUPS && *taken & bit == 0 {
-            *taken |= bit;
-            self.groups |= 1 << (group % GROUPS);
-            self.wheel[(slot % SLOTS) as usize] = event;
+        let group = (group & self.last) as usize % MOST_GROUPS;
+        let taken = self.taken[group];
+        if ahead <= self.last && taken != FULL {
+            let place = taken.trailing_ones();
+            self.taken[group] = taken | (taken + 1);
+            self.groups[group / 64] |= 1 << (group % 64);
+            self.wheel[group].0[place as usize % ROOM] = event;
+            if event < self.next {
+                (self.next, self.place) = (event, place);
+            }
             return true;
         }
-        if ahead < GROUPS {
+        if ahead <= self.last {
             self.collided += 1;
         } else {
             self.beyond += 1;
@@ -374,26 +434,35 @@ impl EventQueue {
         false
     }
 
-    /// Makes the wheel's span longer if too many events fall due beyond it, shorter if too many find their slots taken.
+    /// Makes the wheel's span longer if too many events fall due beyond it, shorter if too many find their groups full; and the wheel larger if too
+    /// many do either.
     #[cold]
     #[inline(never)]
     fn adapt(&mut self) {
-        let shift = match (self.collided, self.beyond) {
-            (collided, beyond) if collided > 2 * beyond => self.shift.saturating_sub(1),
-            (collided, beyond) if beyond > 2 * collided => (self.shift + 1).min(40),
-            _ => self.shift,
-        };
-        (self.collided, self.beyond) = (0, 0);
+        let (collided, beyond) = (self.collided, self.beyond);
+        let scheduled = self.sequence - self.thought_over;
+        (self.collided, self.beyond, self.thought_over) = (0, 0, self.sequence);
+        let mut shift = self.shift;
+        if collided > 2 * beyond {
+            shift = shift.saturating_sub(1);
+        } else if beyond > 2 * collided {
+            shift = (shift + 1).min(40);
+        } else if u64::from(MISSES) * MANY_MISSES > scheduled && self.last < MOST_GROUPS as u64 - 1 {
+            self.last = 2 * self.last + 1;
+        } else {
+            return;
+        }
         // The last event's time is known to a group, not to the nanosecond: with a shorter span it keeps where that one began.
         self.turn = if shift < self.shift { self.turn << 1 } else { self.turn >> (shift - self.shift) };
         self.shift = shift;
-        let (wheel, taken) = (self.wheel, self.taken);
-        (self.taken, self.groups) = ([0; GROUPS as usize], 0);
-        for event in held(&wheel, &taken) {
+        let wheel = std::mem::replace(&mut self.wheel, [Group::EMPTY; MOST_GROUPS]);
+        (self.taken, self.groups) = ([0; MOST_GROUPS], [0; WORDS]);
+        for event in held(&wheel) {
             if !self.put(event) {
                 self.push_heap(event);
             }
         }
+        self.find();
     }
 
     /// Events scheduled so far.
@@ -404,30 +473,49 @@ impl EventQueue {
     /// The next event; [`Event::NEVER`] if there is none.
     #[inline(always)]
     pub(crate) fn next(&self) -> Event {
-        if self.groups == 0 {
-            return self.elsewhere;
+        self.next
+    }
+
+    /// Finds the next event: the earliest of the wheel's first group that has any, from the turn's on, or the earliest elsewhere.
+    #[inline(always)]
+    fn find(&mut self) {
+        let turn = (self.turn & self.last) as usize % MOST_GROUPS;
+        let ahead = self.groups[turn / 64] >> (turn % 64);
+        let group = if ahead == 0 { self.turn_the_page(turn) } else { turn + ahead.trailing_zeros() as usize };
+        let (nearest, place) = self.wheel[group % MOST_GROUPS].least();
+        let near = nearest < self.elsewhere;
+        self.next = select_unpredictable(near, nearest, self.elsewhere);
+        self.place = select_unpredictable(near, place, ELSEWHERE);
+    }
+
+    /// The first group that has any event, looked for behind the word that the turn is in; if none has any, some empty one.
+    #[inline(always)]
+    fn turn_the_page(&self, turn: usize) -> usize {
+        let words = (self.last / 64) as usize + 1;
+        for next in 1..=words {
+            let word = (turn / 64 + next) & (words - 1);
+            if self.groups[word % WORDS] != 0 {
+                return 64 * (word % WORDS) + self.groups[word % WORDS].trailing_zeros() as usize;
+            }
         }
-        let ahead = self.groups.rotate_right((self.turn % GROUPS) as u32).trailing_zeros();
-        let group = (self.turn + u64::from(ahead)) % GROUPS;
-        let slot = group << GROUP_SHIFT | u64::from(self.taken[group as usize].trailing_zeros());
-        let nearest = self.wheel[(slot % SLOTS) as usize];
-        // Whether it is one or the other cannot be guessed.
-        select_unpredictable(nearest < self.elsewhere, nearest, self.elsewhere)
+        turn
     }
 
     /// Takes the next event away, and those behind it in its lane that are `stale`: it costs less to look at them now than to let each
     /// become the head.
     #[inline(always)]
-    pub(crate) fn take(&mut self, event: Event, stale: impl Fn(Event) -> bool) {
-        let slot = event.time() >> self.shift;
-        self.turn = slot >> GROUP_SHIFT;
-        if event == self.elsewhere {
+    pub(crate) fn take(&mut self, stale: impl Fn(Event) -> bool) {
+        self.turn = self.next.time() >> self.shift;
+        if self.place == ELSEWHERE {
             self.take_elsewhere(stale);
         } else {
-            let taken = &mut self.taken[(self.turn % GROUPS) as usize];
-            *taken &= !(1 << (slot & ((1 << GROUP_SHIFT) - 1)));
-            self.groups &= !(u64::from(*taken == 0) << (self.turn % GROUPS));
+            let group = (self.turn & self.last) as usize % MOST_GROUPS;
+            self.wheel[group].0[self.place as usize % ROOM] = Event::NEVER;
+            let taken = self.taken[group] & !(1 << self.place);
+            self.taken[group] = taken;
+            self.groups[group / 64] &= !(u64::from(taken == 0) << (group % 64));
         }
+        self.find();
     }
 
     #[inline(never)]
@@ -461,14 +549,13 @@ impl EventQueue {
 
     /// All pending events, stale ones included, in no particular order.
     pub(crate) fn pending(&self) -> impl Iterator<Item = Event> {
-        held(&self.wheel, &self.taken).chain(self.heap.0.iter().copied()).chain(self.lanes.iter().flat_map(Lane::iter))
+        held(&self.wheel).chain(self.heap.0.iter().copied()).chain(self.lanes.iter().flat_map(Lane::iter))
     }
 }
 
 /// The events that a wheel holds.
-fn held(wheel: &[Event; SLOTS as usize], taken: &[u8; GROUPS as usize]) -> impl Iterator<Item = Event> {
-    let is_taken = |slot: usize| taken[slot >> GROUP_SHIFT] >> (slot & ((1 << GROUP_SHIFT) - 1)) & 1 == 1;
-    wheel.iter().enumerate().filter(move |&(slot, _)| is_taken(slot)).map(|(_, &event)| event)
+fn held(wheel: &[Group; MOST_GROUPS]) -> impl Iterator<Item = Event> {
+    wheel.iter().flat_map(|group| group.0).filter(|&event| event != Event::NEVER)
 }
 
 #[cfg(test)]
@@ -482,7 +569,7 @@ mod tests {
         let next = queue.next();
         let due = next.time() < end;
         due.then(|| {
-            queue.take(next, |_| false);
+            queue.take(|_| false);
             next
         })
     }
@@ -535,7 +622,7 @@ mod tests {
         }
         let first = queue.next();
         assert_eq!(first.slot(), 0);
-        queue.take(first, |event| event.slot() < 4);
+        queue.take(|event| event.slot() < 4);
         let slots: Vec<u32> = std::iter::from_fn(|| pop(&mut queue, 100)).map(Event::slot).collect();
         assert_eq!(slots, [4, 5]);
     }

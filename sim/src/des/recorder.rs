@@ -103,17 +103,20 @@ pub(crate) struct SystemStep {
     pub(crate) duplicate_effects: u32,
 }
 
-/// Calls over an edge that ended after the warm-up.
+/// Calls over an edge that ended after the warm-up. What each of them changes is one cache line.
 #[derive(Clone, Debug, Default)]
+#[repr(C, align(64))]
 pub(crate) struct EdgeTotals {
+    pub(crate) sum_ns: u128,
     pub(crate) requests: u64,
     pub(crate) attempts: u64,
     pub(crate) errors: u64,
-    pub(crate) sum_ns: u128,
+    pub(crate) latencies: Histogram,
     /// By [`Cause`].
     pub(crate) causes: [u64; CAUSES],
-    pub(crate) latencies: Histogram,
 }
+
+const _: () = assert!(std::mem::offset_of!(EdgeTotals, causes) <= 64);
 
 /// What a node has ended since the warm-up, to the bucket.
 #[derive(Clone, Debug, Default)]

@@ -151,13 +151,13 @@ impl State {
                 StepP::Call(site) => {
                     let hop = &p.hops[site as usize];
                     if hop.plain && !self.effects.on_edge(hop.edge) {
-                        if hop.optional {
-                            self.pass_optional_calls(p, x);
-                        } else {
-                            self.call_plainly(p, x, site, hop);
-                        }
+                        self.call_plainly(p, x, site, hop);
                         return;
                     }
+                }
+                StepP::Optional(_) => {
+                    self.pass_optional_calls(p, x);
+                    return;
                 }
                 StepP::End { error } if !error.may_hit() => {
                     self.finish(p, x, None);
@@ -193,7 +193,7 @@ impl State {
                     }
                     return;
                 }
-                StepP::Call(_) | StepP::Lookup(_) => {
+                StepP::Call(_) | StepP::Optional(_) | StepP::Lookup(_) => {
                     let step = exec.step;
                     exec.step += 1;
                     (exec.phase, exec.pending, exec.wanted) = (Phase::Waiting, 0, 1);
@@ -236,7 +236,7 @@ impl State {
     fn open_branch(&mut self, p: &Tables, x: u32, step: u32) {
         let exec = &mut self.execs[x];
         let (site, role, lookup, cache_key) = match p.steps[step as usize] {
-            StepP::Call(site) => (site, Role::Plain, NONE, NONE),
+            StepP::Call(site) | StepP::Optional(site) => (site, Role::Plain, NONE, NONE),
             StepP::Lookup(lookup) => {
                 let l = &p.lookups[lookup as usize];
                 let cache = p.services[l.cache as usize].cache.as_ref().expect("compiled lookups ask caches");

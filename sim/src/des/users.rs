@@ -84,11 +84,13 @@ pub(crate) struct OfEntry {
 pub(crate) struct Users {
     kept: bool,
     entries: Vec<OfEntry>,
+    /// Most that have arrived of one entry, at its own or a surge's: when numbers run out.
+    most: u64,
 }
 
 impl Users {
     pub(crate) fn new(entries: usize, kept: bool) -> Self {
-        Users { kept, entries: vec![OfEntry::default(); entries] }
+        Users { kept, entries: vec![OfEntry::default(); entries], most: 0 }
     }
 
     /// What a run that goes on from here has to know: the counts, but none of the requests so far.
@@ -99,7 +101,7 @@ impl Users {
             next_of_user: e.next_of_user.clone(),
             ..OfEntry::default()
         };
-        Users { kept: true, entries: self.entries.iter().map(entry).collect() }
+        Users { kept: true, entries: self.entries.iter().map(entry).collect(), most: self.most }
     }
 
     /// How many entries there are.
@@ -118,8 +120,7 @@ impl Users {
 
     /// Whether the numbers are about to run out.
     pub(crate) fn is_full(&self) -> bool {
-        let most = self.entries.iter().map(|e| e.arrived.max(e.arrived_surged)).max().unwrap_or(0);
-        self.kept && (most + SPARE) * self.entries.len() as u64 >= u64::from(SURGE)
+        self.kept && (self.most + SPARE) * self.entries.len() as u64 >= u64::from(SURGE)
     }
 
     /// What decides the numbers of requests to come, for comparing states. Surges are over where states are compared.
@@ -158,6 +159,7 @@ impl Users {
         let (count, requests) = if surge { (&mut e.arrived_surged, &mut e.surged) } else { (&mut e.arrived, &mut e.own) };
         let index = *count;
         *count += 1;
+        self.most = self.most.max(*count);
         if wanted {
             requests.arrived(index as u32);
         }
@@ -169,6 +171,7 @@ impl Users {
         let wanted = wanted && self.kept;
         let e = &mut self.entries[entry as usize];
         e.arrived += 1;
+        self.most = self.most.max(e.arrived);
         let index = u64::from(nth) * u64::from(users) + u64::from(user);
         if self.kept {
             // (In the order of a user's own requests, so the last is the highest.)
@@ -220,6 +223,7 @@ impl Users {
 
     /// From here on these requests are the twin's: so end those that are `open`, and all that arrive later.
     pub(crate) fn splice(&mut self, twin: &Users, open: impl Iterator<Item = u32>) {
+        self.most = self.most.max(twin.most);
         for number in open {
             let (entry, index) = self.split(number);
             let own = &mut self.entries[entry].own;
@@ -344,9 +348,10 @@ mod tests {
     #[test]
     fn numbers_run_out_only_where_somebody_keeps_them() {
         let mut users = Users::new(1, true);
-        users.entries[0].arrived = u64::from(SURGE) - SPARE - 1;
+        users.entries[0].arrived = u64::from(SURGE) - SPARE - 2;
+        users.arrived(0, false, true);
         assert!(!users.is_full());
-        users.entries[0].arrived += 1;
+        users.arrived(0, false, true);
         assert!(users.is_full());
         users.kept = false;
         assert!(!users.is_full());

@@ -71,7 +71,7 @@ pub(super) fn branch(world: Rc<World>, parent: Parent, step: StepP) -> Option<(i
     let program = world.program.clone();
     let p = &*program.0;
     let (site, asks) = match step {
-        StepP::Call(site) => (site, None),
+        StepP::Call(site) | StepP::Optional(site) => (site, None),
         StepP::Lookup(lookup) => (p.lookups[lookup as usize].ask, Some(lookup)),
         _ => unreachable!("branches are calls and lookups"),
     };

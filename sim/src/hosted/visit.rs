@@ -84,7 +84,7 @@ impl Visit {
                         self.free_worker();
                     }
                 }
-                StepP::Call(_) | StepP::Lookup(_) => self.wait_for(&[here], WaitFor::Quorum(1)).await?,
+                StepP::Call(_) | StepP::Optional(_) | StepP::Lookup(_) => self.wait_for(&[here], WaitFor::Quorum(1)).await?,
                 StepP::Fork { count, wait } => {
                     let branches = &p.steps[step as usize..][..usize::from(count)];
                     step += u32::from(count);
