@@ -12,6 +12,7 @@ use std::sync::atomic::AtomicBool;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use models::units::Nanos;
 use scenarios::scenario::Scenario;
+use scenarios::token::Engine;
 use sim::{Prepared, Program, RunOptions, Shortcuts, SweepOptions};
 
 #[path = "peers/chain3.rs"]
@@ -60,7 +61,6 @@ fn graph_20(c: &mut Criterion) {
                     max_events: u64::MAX,
                     model_hash: [0; 4],
                     shortcuts,
-
                     engine: Engine::Kernel,
                 };
                 let stop = AtomicBool::new(false);

@@ -26,7 +26,11 @@ pub fn chain_3() -> Model {
 /// Twenty services in four layers of 1, 4, 7 and 8: a request visits six of them on average. Blocking workers, lognormal work,
 /// timeouts and three tries on every edge.
 pub fn twenty() -> Model {
-    let layers = [1usize, 4, 7, 8];
+    layered(&[1, 4, 7, 8])
+}
+
+/// The same with other numbers of services in each layer.
+pub fn layered(layers: &[usize]) -> Model {
     let (mut services, mut edges) = (String::new(), String::new());
     let mut first = 0;
     for (layer, &size) in layers.iter().enumerate() {

@@ -66,8 +66,6 @@ pub fn sweep_with(
     seconds: u64,
     threads: usize,
     shortcuts: Shortcuts,
-
-    engine: Engine::Kernel,
 ) -> Vec<RunRecord> {
     let program = Program::compile(model, 0).expect("the model compiles");
     let options = SweepOptions {
@@ -78,6 +76,7 @@ pub fn sweep_with(
         max_events: u64::MAX,
         model_hash: [0; 4],
         shortcuts,
+        engine: scenarios::token::Engine::Kernel,
     };
     let mut records = Vec::new();
     let mut sink = |record| {

@@ -42,7 +42,6 @@ use client::ClientState;
 use flights::Flights;
 use queue::{Event, EventQueue, Kind};
 use records::{Call, Exec, Parent, Phase, Replica};
-use replicas::ServiceState;
 use slab::Slab;
 
 pub(crate) use breaker::Breaker;
@@ -53,6 +52,7 @@ pub(crate) use effects::EdgeEffect;
 pub(crate) use faults::FaultPlan;
 pub(crate) use queue::MOST_LANES;
 pub(crate) use recorder::{BUCKET_NS, Keep, Left, NodeStep, NodeTotals, Recorder, SystemStep};
+pub(crate) use replicas::ServiceState;
 pub(crate) use tracer::{Ended, OPEN, Record, Side, Tracer};
 pub(crate) use users::{ABSENT, FAILED, UNFINISHED, Users};
 pub(crate) use windows::{NO_LATENCY, WIDE_BUCKETS, WINDOW_BUCKETS};

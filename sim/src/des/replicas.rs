@@ -10,7 +10,7 @@ use models::system::Balance;
 use super::queue::Kind;
 use super::records::Replica;
 use super::{Mark, State};
-use crate::program::{FAR_NS, NONE, ServiceP, Tables};
+use crate::program::{AutoscaleP, FAR_NS, NONE, ServiceP, Tables};
 
 /// What changes of a service as a whole.
 #[derive(Clone, Debug)]
@@ -18,7 +18,7 @@ pub(crate) struct ServiceState {
     /// Replicas that callers choose among.
     pub(super) listed: Vec<u32>,
     /// Replicas that there are to be, if they are scaled.
-    pub(super) wanted: u32,
+    pub(crate) wanted: u32,
     /// Signed sum of the instants at which workers were taken (-) and freed (+): with those still held counted up to now, the busy
     /// worker-nanoseconds since the last look. Kept only for services that are scaled.
     pub(super) busy: i128,
@@ -33,7 +33,7 @@ pub(crate) struct ServiceState {
 }
 
 impl ServiceState {
-    pub(super) fn new(s: &ServiceP) -> Self {
+    pub(crate) fn new(s: &ServiceP) -> Self {
         ServiceState {
             listed: (s.replica_base..s.replica_base + s.replicas).collect(),
             wanted: s.replicas,
@@ -44,6 +44,57 @@ impl ServiceState {
             fewer_since: FAR_NS,
             fewer: 0,
         }
+    }
+
+    /// A worker was taken or freed at `now`.
+    pub(crate) fn worker(&mut self, taken: bool, now: u64) {
+        if taken {
+            self.busy -= i128::from(now);
+            self.busy_now += 1;
+        } else {
+            self.busy += i128::from(now);
+            self.busy_now -= 1;
+        }
+    }
+
+    /// A wanted replica is up, or no longer.
+    pub(crate) fn serves(&mut self, up: bool, now: u64) {
+        if up {
+            self.serving -= i128::from(now);
+            self.serving_now += 1;
+        } else {
+            self.serving += i128::from(now);
+            self.serving_now -= 1;
+        }
+    }
+
+    /// Looks at the utilisation since the last look: how many replicas were wanted, and are from now on. `None`: fewer would do, but have
+    /// not for long enough. (The rule of the Kubernetes horizontal pod autoscaler.)
+    pub(crate) fn look(&mut self, s: &ServiceP, policy: &AutoscaleP, now: u64) -> Option<(u32, u32)> {
+        let busy_ns = (self.busy + i128::from(self.busy_now) * i128::from(now)).max(0) as u128;
+        self.busy = -(i128::from(self.busy_now) * i128::from(now));
+        let serving_ns = (self.serving + i128::from(self.serving_now) * i128::from(now)).max(0) as u128;
+        self.serving = -(i128::from(self.serving_now) * i128::from(now));
+        let capacity_ns = u128::from(s.workers) * serving_ns;
+        let utilisation_q16 = ((busy_ns << 16) / capacity_ns.max(1)) as u64;
+        let ratio_q16 = (utilisation_q16 << 16) / policy.target_q16;
+        let mut wanted = self.wanted;
+        if ratio_q16.abs_diff(1 << 16) * 10 > 1 << 16 {
+            let exact = (u128::from(self.wanted) * u128::from(ratio_q16)).div_ceil(1 << 16);
+            wanted = u32::try_from(exact).unwrap_or(u32::MAX).clamp(policy.min, policy.max);
+        }
+        if wanted < self.wanted {
+            if self.fewer_since == FAR_NS {
+                (self.fewer_since, self.fewer) = (now, wanted);
+            }
+            self.fewer = self.fewer.max(wanted);
+            if now - self.fewer_since < policy.down_after {
+                return None;
+            }
+            wanted = self.fewer;
+        }
+        self.fewer_since = FAR_NS;
+        Some((std::mem::replace(&mut self.wanted, wanted), wanted))
     }
 }
 
@@ -165,58 +216,20 @@ impl State {
 
     /// A worker of a scaled service was taken or freed.
     pub(super) fn worker_of_scaled(&mut self, service: u32, taken: bool) {
-        let s = &mut self.services[service as usize];
-        if taken {
-            s.busy -= i128::from(self.now);
-            s.busy_now += 1;
-        } else {
-            s.busy += i128::from(self.now);
-            s.busy_now -= 1;
-        }
+        self.services[service as usize].worker(taken, self.now);
     }
 
     /// A wanted replica is up, or no longer.
     pub(super) fn serves(&mut self, r: u32, up: bool) {
-        let s = &mut self.services[self.replicas[r as usize].service as usize];
-        if up {
-            s.serving -= i128::from(self.now);
-            s.serving_now += 1;
-        } else {
-            s.serving += i128::from(self.now);
-            s.serving_now -= 1;
-        }
+        self.services[self.replicas[r as usize].service as usize].serves(up, self.now);
     }
 
-    /// Looks at a service's utilisation, and starts or sends away replicas (the rule of the Kubernetes horizontal pod autoscaler).
+    /// Looks at a service's utilisation, and starts or sends away replicas.
     pub(super) fn scale(&mut self, p: &Tables, service: u32) {
         let s = &p.services[service as usize];
         let policy = s.autoscale.expect("only scaled services are looked at");
         self.queue.push(self.now + policy.every, Kind::Scale, service);
-        let state = &mut self.services[service as usize];
-        let busy_ns = (state.busy + i128::from(state.busy_now) * i128::from(self.now)).max(0) as u128;
-        state.busy = -(i128::from(state.busy_now) * i128::from(self.now));
-        let serving_ns = (state.serving + i128::from(state.serving_now) * i128::from(self.now)).max(0) as u128;
-        state.serving = -(i128::from(state.serving_now) * i128::from(self.now));
-        let capacity_ns = u128::from(s.workers) * serving_ns;
-        let utilisation_q16 = ((busy_ns << 16) / capacity_ns.max(1)) as u64;
-        let ratio_q16 = (utilisation_q16 << 16) / policy.target_q16;
-        let mut wanted = state.wanted;
-        if ratio_q16.abs_diff(1 << 16) * 10 > 1 << 16 {
-            let exact = (u128::from(state.wanted) * u128::from(ratio_q16)).div_ceil(1 << 16);
-            wanted = u32::try_from(exact).unwrap_or(u32::MAX).clamp(policy.min, policy.max);
-        }
-        if wanted < state.wanted {
-            if state.fewer_since == FAR_NS {
-                (state.fewer_since, state.fewer) = (self.now, wanted);
-            }
-            state.fewer = state.fewer.max(wanted);
-            if self.now - state.fewer_since < policy.down_after {
-                return;
-            }
-            wanted = state.fewer;
-        }
-        state.fewer_since = FAR_NS;
-        let before = std::mem::replace(&mut state.wanted, wanted);
+        let Some((before, wanted)) = self.services[service as usize].look(s, &policy, self.now) else { return };
         for r in s.replica_base + wanted..s.replica_base + before {
             self.replicas[r as usize].starting = false;
             if self.replicas[r as usize].up {

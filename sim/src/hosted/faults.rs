@@ -5,7 +5,7 @@
 //! whose process does not listen until it is to be up again; a silent one is cut off first. What turmoil has no verb for is done where it
 //! happens: latency, loss, bandwidth and resets where a try leaves (`client`), slowness and errors where a request is served (`visit`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use models::rng::Key;
 use scenarios::fault::FaultKind;
@@ -23,6 +23,10 @@ enum Event {
     Ends(usize),
     /// Callers learn how a replica is.
     Noticed(u32),
+    /// A service's utilisation is looked at.
+    Scales(u32),
+    /// A replica that was ordered is there, if it still is wanted.
+    Started(u32),
 }
 
 /// What is to happen, in order of time.
@@ -30,6 +34,10 @@ enum Event {
 pub(super) struct Timeline {
     events: BTreeMap<(u64, u64), Event>,
     count: u64,
+    /// Replicas that scaling has ordered, and when they are there.
+    starting: BTreeSet<(u32, u64)>,
+    /// Wanted replicas of scaled services that are up.
+    serving: BTreeSet<u32>,
 }
 
 impl Timeline {
@@ -38,6 +46,12 @@ impl Timeline {
         for (i, fault) in world.plan.faults.iter().enumerate() {
             timeline.at(fault.start, Event::Begins(i));
             timeline.at(fault.end, Event::Ends(i));
+        }
+        for (s, service) in world.p().services.iter().enumerate() {
+            if let Some(policy) = &service.autoscale {
+                timeline.at(policy.every, Event::Scales(s as u32));
+                timeline.serving.extend(service.replica_base..service.replica_base + service.replicas);
+            }
         }
         timeline
     }
@@ -56,9 +70,53 @@ impl Timeline {
                 Event::Begins(fault) => self.fault(world, sim, fault, Some(true)),
                 Event::Grows(fault) => self.fault(world, sim, fault, None),
                 Event::Ends(fault) => self.fault(world, sim, fault, Some(false)),
-                Event::Noticed(r) => world.list(r, *world.replicas[r as usize].up.borrow()),
+                Event::Noticed(r) => self.noticed(world, r),
+                Event::Scales(s) => self.scale(world, s),
+                Event::Started(r) => self.started(world, r),
             }
         }
+    }
+
+    fn noticed(&mut self, world: &World, r: u32) {
+        let up = *world.replicas[r as usize].up.borrow();
+        let service = world.replicas[r as usize].service as usize;
+        // A replica that scaling has sent away stays away, however well it is.
+        if world.p().services[service].autoscale.is_none() || !up || world.is_wanted(r) {
+            world.list(r, up);
+        }
+    }
+
+    fn scale(&mut self, world: &World, service: u32) {
+        let (s, now) = (&world.p().services[service as usize], world.now());
+        let policy = s.autoscale.expect("only scaled services are looked at");
+        self.at(now + policy.every, Event::Scales(service));
+        let Some((before, wanted)) = world.scaling.borrow_mut()[service as usize].look(s, &policy, now) else { return };
+        for r in s.replica_base + wanted..s.replica_base + before {
+            self.starting.retain(|&(starting, _)| starting != r);
+            if *world.replicas[r as usize].up.borrow() && self.serving.remove(&r) {
+                world.scaling.borrow_mut()[service as usize].serves(false, now);
+            }
+            world.list(r, false); // it finishes what it has
+        }
+        for r in s.replica_base + before..s.replica_base + wanted {
+            let ready = now + policy.start_up;
+            self.starting.insert((r, ready));
+            self.at(ready, Event::Started(r));
+        }
+    }
+
+    fn started(&mut self, world: &World, r: u32) {
+        if !self.starting.remove(&(r, world.now())) {
+            return; // it was sent away before it had started
+        }
+        let replica = &world.replicas[r as usize];
+        replica.up.send_replace(true);
+        replica.started.set(world.now());
+        if self.serving.insert(r) {
+            world.scaling.borrow_mut()[replica.service as usize].serves(true, world.now());
+        }
+        world.note(Mark::Scaled, r, Key(1), 0);
+        world.list(r, true);
     }
 
     /// A fault begins (`Some(true)`), ends, or has grown or fallen a step.
@@ -131,7 +189,7 @@ impl Timeline {
         match fault.kind {
             FaultKind::Crash { replicas, black_hole } => {
                 let n = replicas.unwrap_or(service.most_replicas).min(service.most_replicas);
-                set_up(world, sim, base..base + n, !begins, black_hole);
+                self.set_up(world, sim, base..base + n, !begins, black_hole);
                 if let Some((down_after, up_after)) = service.health_check {
                     let after = if begins { down_after } else { up_after };
                     (base..base + n).for_each(|r| self.at(world.now() + after, Event::Noticed(r)));
@@ -144,12 +202,12 @@ impl Timeline {
                 let n = replicas.min(service.replicas);
                 // The last ones, so that it can be told from a crash of the first.
                 let lost = base + service.replicas - n..base + service.replicas;
-                set_up(world, sim, lost.clone(), !begins, false);
+                self.set_up(world, sim, lost.clone(), !begins, false);
                 lost.for_each(|r| world.list(r, !begins));
             }
             FaultKind::Leak { .. } if !begins => {
-                set_up(world, sim, base..base + service.most_replicas, false, false);
-                set_up(world, sim, base..base + service.most_replicas, true, false);
+                self.set_up(world, sim, base..base + service.most_replicas, false, false);
+                self.set_up(world, sim, base..base + service.most_replicas, true, false);
                 empty_cache(world, s);
             }
             FaultKind::Pause if begins => {
@@ -163,32 +221,39 @@ impl Timeline {
             _ => {}
         }
     }
-}
 
-/// Kills replicas of one service, or starts them again.
-fn set_up(world: &World, sim: &mut Sim, replicas: std::ops::Range<u32>, up: bool, silent: bool) {
-    let Some(service) = world.replicas.get(replicas.start as usize).map(|replica| replica.service) else { return };
-    let s = &world.p().services[service as usize];
-    let host = world.hosts[s.node as usize].clone();
-    let whole = replicas.len() as u32 == s.most_replicas || world.replaced[service as usize];
-    for r in replicas {
-        let replica = &world.replicas[r as usize];
-        replica.silent.set(silent && !up);
-        replica.up.send_replace(up);
-        if up {
-            replica.started.set(world.now());
-        } else {
-            replica.gate.clear();
-            if let Some(control) = world.controls.borrow_mut().get_mut(r as usize) {
-                *control = crate::des::Control::new(s.adaptive.map_or(0, |a| a.initial));
+    /// Kills replicas of one service, or starts those again that are wanted.
+    fn set_up(&mut self, world: &World, sim: &mut Sim, replicas: std::ops::Range<u32>, up: bool, silent: bool) {
+        let Some(service) = world.replicas.get(replicas.start as usize).map(|replica| replica.service) else { return };
+        let s = &world.p().services[service as usize];
+        let host = world.hosts[s.node as usize].clone();
+        let whole = replicas.len() as u32 == s.most_replicas || world.replaced[service as usize];
+        for r in replicas {
+            let replica = &world.replicas[r as usize];
+            replica.silent.set(silent && !up);
+            let ordered = self.starting.iter().any(|&(starting, _)| starting == r);
+            if up && (ordered || !world.is_wanted(r)) {
+                continue;
+            }
+            let was_up = replica.up.send_replace(up);
+            if s.autoscale.is_some() && was_up != up && if up { self.serving.insert(r) } else { self.serving.remove(&r) } {
+                world.scaling.borrow_mut()[service as usize].serves(up, world.now());
+            }
+            if up {
+                replica.started.set(world.now());
+            } else {
+                replica.gate.clear();
+                if let Some(control) = world.controls.borrow_mut().get_mut(r as usize) {
+                    *control = crate::des::Control::new(s.adaptive.map_or(0, |a| a.initial));
+                }
             }
         }
-    }
-    match (whole, up) {
-        (true, false) => kill(world, sim, &host, silent),
-        (true, true) => revive(world, sim, &host, silent),
-        // Its process sees that it is to end, or to begin.
-        (false, _) => {}
+        match (whole, up) {
+            (true, false) => kill(world, sim, &host, silent),
+            (true, true) => revive(world, sim, &host, silent),
+            // Its process sees that it is to end, or to begin.
+            (false, _) => {}
+        }
     }
 }
 

@@ -9,7 +9,6 @@
 //! Always true: the same compiled program, scenario, keyed draws and books as the kernel's, so that the two engines can be compared request by
 //! request; time passes in whole milliseconds, and a message is under way for one at least (as in a program compiled by
 //! [`Program::compile_quantised`]).
-//! Not here: autoscaling, which only the kernel has.
 //!
 //! Known differences from the kernel, and their size: who is refused by a process that is down hears of it after one round trip, not after
 //! one way; a reset after a crash arrives one way later; a service that cancels on disconnect hears of that one way later; a caller whose
@@ -58,8 +57,8 @@ pub const TICK: models::units::Nanos = models::units::Nanos::from_nanos(TICK_NS)
 /// Runs a scenario to its horizon.
 ///
 /// # Errors
-/// A scenario that does not fit the model, a horizon that is too long, what the engine cannot do ([`SimError::Hosted`]): a service that
-/// is scaled, more than [`MOST_HOSTS`] hosts, a build without `--cfg tokio_unstable`.
+/// A scenario that does not fit the model, a horizon that is too long, what the engine cannot do ([`SimError::Hosted`]): more than
+/// [`MOST_HOSTS`] hosts, a build without `--cfg tokio_unstable`.
 pub fn run(program: &Program, scenario: &Scenario, options: &RunOptions) -> Result<Finished, SimError> {
     let plan = FaultPlan::new(program, scenario)?;
     let keep = if options.series { Keep::Series } else { Keep::Totals };
@@ -121,12 +120,6 @@ pub(crate) fn check(program: &Program) -> Result<(), SimError> {
         ));
     }
     let p = &*program.0;
-    if let Some(scaled) = p.services.iter().find(|s| s.autoscale.is_some()) {
-        return Err(SimError::Hosted(format!(
-            "service `{}` is scaled automatically, which only the kernel can do; take `autoscale` out, or use the kernel",
-            p.nodes[scaled.node as usize].name
-        )));
-    }
     let hosts = reachable(p).iter().filter(|&&there| there).count();
     if hosts > MOST_HOSTS {
         return Err(SimError::Hosted(format!(
@@ -239,3 +232,6 @@ fn close_buckets(world: &World, now: u64) {
         recorder.close_bucket(|node| world.depth(node));
     }
 }
+
+#[cfg(test)]
+mod tests;

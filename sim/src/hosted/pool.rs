@@ -21,7 +21,7 @@ pub const PORT: u16 = 8_000;
 /// Connections that a caller has to each callee before the load comes.
 const FIRST: usize = 8;
 /// Fewer idle ones than this, and some more are opened.
-const FEW: usize = 4;
+const FEW: usize = 6;
 
 /// Connections of one caller to one callee.
 #[derive(Default)]
@@ -125,24 +125,25 @@ impl Way {
         for _ in 0..missing {
             let shared = Rc::clone(world);
             world.spawn(self.origin, async move {
-                let link = self.open(&shared).await;
+                // A callee that is down, or cut off, is tried again until it is there: its callers find a connection ready.
+                let link = loop {
+                    match self.open(&shared).await {
+                        Some(link) => break link,
+                        None => shared.sleep(TICK_NS).await,
+                    }
+                };
                 let mut pools = shared.pools.borrow_mut();
                 let pool = pools.entry(self.key()).or_default();
                 pool.opening = pool.opening.saturating_sub(1);
-                pool.idle.extend(link);
+                pool.idle.push(link);
             });
         }
     }
 
     /// Opens the first connections of a caller that has just started.
-    pub(super) async fn prime(self, world: Rc<World>) {
+    fn prime(self, world: &Rc<World>) {
         world.pools.borrow_mut().remove(&self.key());
-        // Callees start in the same tick, some of them a moment later: who is refused tries again.
-        for _ in 0..4 {
-            world.sleep(TICK_NS).await;
-            self.refill(&world, FIRST);
-            world.sleep(2 * world.p().edges[self.edge as usize].latency + TICK_NS).await;
-        }
+        self.refill(world, FIRST);
     }
 }
 
@@ -161,7 +162,7 @@ pub(super) fn prime(world: &Rc<World>, origin: Origin, node: u32) {
             }
         };
         for target in targets {
-            world.spawn(origin, Way { origin, edge: e as u32, target }.prime(Rc::clone(world)));
+            Way { origin, edge: e as u32, target }.prime(world);
         }
     }
 }

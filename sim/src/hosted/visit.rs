@@ -122,7 +122,7 @@ impl Visit {
         let world = Rc::clone(&self.world);
         let replica = &world.replicas[self.r as usize];
         if replica.gate.take_free() {
-            world.record(|recorder, now| recorder.worker_taken(self.node, now, 0));
+            world.worker_taken(self.r, 0);
             self.worker = true;
             return Ok(());
         }

@@ -23,7 +23,7 @@ use super::lookup::Flight;
 use super::pool::Pool;
 use super::wire::escape;
 use crate::des::effects::Effects;
-use crate::des::{Breaker, Contents, Control, FaultPlan, Mark, Recorder, word};
+use crate::des::{Breaker, Contents, Control, FaultPlan, Mark, Recorder, ServiceState, word};
 use crate::program::{FAR_NS, NONE, PolicyP, Program, Tables};
 
 /// The clock's step: tokio's timers know whole milliseconds alone, and turmoil takes a whole number of them a step.
@@ -100,6 +100,8 @@ pub(crate) struct World {
     pub(super) replicas: Vec<Replica>,
     /// By service: replicas that callers choose among.
     listed: RefCell<Vec<Vec<u32>>>,
+    /// By service: how many replicas are wanted, where that changes.
+    pub(super) scaling: RefCell<Vec<ServiceState>>,
     pub(super) contents: RefCell<Vec<Option<Contents>>>,
     pub(super) controls: RefCell<Vec<Control>>,
     /// By service: pauses, as (begin, lasting).
@@ -141,12 +143,12 @@ impl World {
             clients.extend((0..edge.callers).map(|_| Client::new(policy)));
         }
         let replicas = p.services.iter().enumerate().flat_map(|(s, service)| {
-            (0..service.most_replicas).map(move |_| Replica {
+            (0..service.most_replicas).map(move |n| Replica {
                 service: s as u32,
                 node: service.node,
                 gate: Gate::new(service.workers, service.queue),
                 present: Cell::new(0),
-                up: watch::Sender::new(true),
+                up: watch::Sender::new(n < service.replicas),
                 silent: Cell::new(false),
                 started: Cell::new(FAR_NS),
                 tasks: RefCell::new(JoinSet::new()),
@@ -170,6 +172,7 @@ impl World {
             turns: RefCell::new(vec![0; p.edges.len()]),
             replicas: replicas.collect(),
             listed: RefCell::new(p.services.iter().map(|s| (s.replica_base..s.replica_base + s.replicas).collect()).collect()),
+            scaling: RefCell::new(p.services.iter().map(ServiceState::new).collect()),
             contents: RefCell::new(p.services.iter().map(|s| s.cache.as_ref().map(|c| Contents::warm(c, seed))).collect()),
             controls: RefCell::new(crate::des::controls(p)),
             pauses: RefCell::new(vec![Vec::new(); p.services.len()]),
@@ -310,17 +313,31 @@ impl World {
                 replica.gate.tell(&place, Turn::Shed);
             } else {
                 replica.gate.tell(&place, Turn::Has);
-                self.record(|recorder, now| recorder.worker_taken(replica.node, now, waited));
+                self.worker_taken(r, waited);
             }
         }
+    }
+
+    /// A worker has been given to one who waited for it so long.
+    pub(super) fn worker_taken(&self, r: u32, waited: u64) {
+        let replica = &self.replicas[r as usize];
+        self.scaling.borrow_mut()[replica.service as usize].worker(true, self.now());
+        self.record(|recorder, now| recorder.worker_taken(replica.node, now, waited));
     }
 
     /// A worker is free again.
     pub(super) fn free_worker(&self, r: u32) {
         let replica = &self.replicas[r as usize];
         replica.gate.busy.set(replica.gate.busy.get() - 1);
+        self.scaling.borrow_mut()[replica.service as usize].worker(false, self.now());
         self.record(|recorder, now| recorder.worker_freed(replica.node, now));
         self.dispatch(r);
+    }
+
+    /// Whether a replica, while it is up, is one of those that are wanted.
+    pub(super) fn is_wanted(&self, r: u32) -> bool {
+        let service = self.replicas[r as usize].service as usize;
+        r - self.p().services[service].replica_base < self.scaling.borrow()[service].wanted
     }
 
     /// Which replica of a service a try goes to; `None` if callers know of none.
