@@ -58,6 +58,9 @@ pub fn sweep(dir: &OutputDir, model: &Model, batches: &[Batch], effort: &Effort)
     let seeds: Vec<u64> = (0..u64::from(effort.seeds.get())).map(|i| effort.seed.wrapping_add(i)).collect();
     let naming = Naming { model: model_hash(&write_model(model)), world: effort.world, engine: effort.engine.into() };
     let program = Program::compile(model, effort.world)?;
+    if naming.engine == Engine::Hosted {
+        show::note(format_args!("the hosted engine: {} hosts, a clock of {}", sim::hosted::hosts(&program), sim::hosted::TICK));
+    }
 
     let mut done = already_done(dir, &settings);
     let jobs: BTreeSet<(String, String)> = jobs(batches, &seeds, &naming).into_iter().collect();

@@ -12,6 +12,7 @@ mod cli;
 mod collapse;
 mod determinism;
 mod digests;
+mod engines;
 mod examples;
 mod faults;
 mod findable;
