@@ -62,7 +62,8 @@ pub enum Command {
         foreshock simulate model.yaml --otlp spans.jsonl    its spans, for Jaeger, Tempo, or `foreshock learn`")]
     Simulate(Simulate),
     /// Repeats the run that a token names and compares its digest.
-    #[command(after_help = "Example:\n  foreshock replay TOKEN --in out\n\n\
+    #[command(after_help = "Examples:\n  foreshock replay TOKEN --in out\n  \
+        foreshock replay TOKEN --until 61.5s --events events.jsonl --otlp spans.jsonl\n\n\
         Exit code 0: the same digest; 1: another digest; 2: the model or scenario was not found.")]
     Replay(Replay),
     /// Runs the short list of a ranking on the second engine too, real async code over a simulated network, and compares.
@@ -71,6 +72,23 @@ pub enum Command {
         another fault (`other fault`) or none it has to be small, or the comparison would say nothing.\n\n\
         Exit code 1: with --at-least, a scenario's engines agree on a smaller share.")]
     Verify(Verify),
+    /// Tells what happened in the run that a token names, in order of time, and what kept it broken.
+    #[command(after_help = "Examples:\n  foreshock explain TOKEN --in out\n  foreshock explain TOKEN --in out --json | jq '.sustained.singles'\n\n\
+        What kept it broken is found by further runs with the same luck: one thing is taken away at a time (the retries of an edge, a long \
+        queue, work for callers who have left, all calls on an edge for a while); where no single one helps, a smallest set is looked for.")]
+    Explain(Explain),
+    /// The smallest scenario and model that still fail as the run that a token names.
+    #[command(after_help = "Examples:\n  foreshock shrink TOKEN --in out -o small\n  foreshock shrink TOKEN --in out --keep cascade -o small\n\n\
+        Leaves out faults and services (delta debugging), then shortens and weakens what is left, and the load, as long as it fails in the same \
+        way. The result is an output folder: replay and explain take it.")]
+    Shrink(Shrink),
+    /// Holds a model against statements, for CI: exit code 1 if one of them does not hold.
+    #[command(after_help = "Examples:\n  foreshock check checks.yaml --junit checks.xml --markdown checks.md\n  \
+        foreshock check --example > checks.yaml             statements to begin with, and a workflow that runs them\n  \
+        foreshock check checks.yaml --model out/model.yaml --scenarios out/scenarios.yaml\n\n\
+        Each case is run with one seed after the other until it is clear whether it holds (a sequential test that stays right however early \
+        it stops). What can be shown neither way counts as not holding. Failing runs go to -o, where replay, explain and shrink find them.")]
+    Check(Check),
     /// Prints the JSON Schema of a file format.
     #[command(after_help = "Example:\n  foreshock schema model > model.schema.json")]
     Schema(Schema),
@@ -404,7 +422,92 @@ pub struct Replay {
     /// Where model and scenario are looked for [default: the newest output folder here].
     #[arg(long = "in", value_name = "DIR")]
     pub dir: Option<PathBuf>,
+    /// Stop at this time of the run, and print its numbers so far.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub until: Option<Nanos>,
+    /// Write every event, one JSON object a line: time_ns, kind, place, key, and since_ns for what ends; `-` is standard output.
+    #[arg(long, value_name = "EVENTS.jsonl")]
+    pub events: Option<PathBuf>,
+    /// Write the run's spans as OTLP JSON, so that Jaeger or Tempo show a failure that has not happened yet.
+    #[arg(long, value_name = "SPANS.jsonl")]
+    pub otlp: Option<PathBuf>,
     /// Print the comparison as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `explain`.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// Names the run: from ranking.json, outcomes.csv or the report.
+    pub token: String,
+    /// Where model and scenario are looked for [default: the newest output folder here].
+    #[arg(long = "in", value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Most further runs that look for what kept it broken.
+    #[arg(long, value_name = "N", default_value_t = 60)]
+    pub runs: u32,
+    /// Threads; the story is the same with any number [default: all cores].
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+    /// Print the evidence as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `shrink`.
+#[derive(Debug, Args)]
+pub struct Shrink {
+    /// Names the run: from ranking.json, outcomes.csv or the report.
+    pub token: String,
+    /// Where model and scenario are looked for [default: the newest output folder here].
+    #[arg(long = "in", value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Folder for what is left.
+    #[arg(short, long, value_name = "DIR")]
+    pub output: PathBuf,
+    /// In which way it has to go on failing [default: the worst in which it does].
+    #[arg(long, value_name = "WAY", value_parser = ["metastable", "cascade", "stale_writes", "duplicate_effects", "dead_letters", "breach"])]
+    pub keep: Option<String>,
+    /// Most runs.
+    #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(3..))]
+    pub runs: u32,
+    /// Print what was reduced as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// The statements (`foreshock schema checks` has every key).
+    #[arg(value_name = "CHECKS.yaml", required_unless_present = "example")]
+    pub checks: Option<PathBuf>,
+    /// The model, instead of the one that the file names.
+    #[arg(long, value_name = "MODEL.yaml")]
+    pub model: Option<PathBuf>,
+    /// The scenarios, instead of those that the file names.
+    #[arg(long, value_name = "SCENARIOS.yaml")]
+    pub scenarios: Option<PathBuf>,
+    /// Folder for failing runs; nothing is written if all checks hold.
+    #[arg(short, long, value_name = "DIR", default_value = "check-failures")]
+    pub output: PathBuf,
+    /// The first seed; the others follow it.
+    #[arg(long, value_name = "BASE", default_value_t = 1)]
+    pub seed: u64,
+    /// Write the results as JUnit XML.
+    #[arg(long, value_name = "FILE.xml")]
+    pub junit: Option<PathBuf>,
+    /// Write the results as GitHub-flavoured Markdown, such as for $GITHUB_STEP_SUMMARY.
+    #[arg(long, value_name = "FILE.md")]
+    pub markdown: Option<PathBuf>,
+    /// Print an example of a file and of a workflow, and do nothing else.
+    #[arg(long)]
+    pub example: bool,
+    /// Threads; results are the same with any number [default: all cores].
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+    /// Print the results as JSON.
     #[arg(long)]
     pub json: bool,
 }
@@ -423,6 +526,8 @@ pub enum Format {
     Model,
     /// scenarios.yaml.
     Scenarios,
+    /// checks.yaml.
+    Checks,
     /// ranking.json.
     Ranking,
 }

@@ -8,6 +8,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use models::units::Nanos;
 use scenarios::record::RunRecord;
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +55,16 @@ impl Settings {
         let times =
             |settings: &Settings| settings.batches.iter().map(|t| (t.horizon.clone(), t.warm_up.clone())).collect::<Vec<_>>();
         (self.version, &self.foreshock, times(self)) == (other.version, &other.foreshock, times(other))
+    }
+
+    /// The warm-up of the runs of a scenario, by its number in scenarios.yaml.
+    pub fn warm_up_of(&self, scenario: usize) -> Option<Nanos> {
+        let mut before = 0;
+        let batch = self.batches.iter().find(|batch| {
+            before += batch.scenarios;
+            scenario < before
+        })?;
+        Nanos::parse(&batch.warm_up)
     }
 }
 

@@ -143,6 +143,12 @@ pub fn sweep(dir: &OutputDir, model: &Model, batches: &[Batch], effort: &Effort)
     Ok(Swept { records, interrupted })
 }
 
+/// Does something with as many threads as are asked for (all cores, if nothing is said): rayon's parallel iterators in it use these.
+pub fn in_threads<T: Send>(threads: Option<NonZeroUsize>, f: impl FnOnce() -> T + Send) -> Result<T, Failure> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.map_or(0, NonZeroUsize::get)).build();
+    Ok(pool.map_err(|why| sim::SimError::Threads(why.to_string()))?.install(f))
+}
+
 /// Refuses times that leave nothing to measure.
 pub fn check_times(horizon: Nanos, warm_up: Nanos) -> Result<(), Failure> {
     if warm_up < horizon {

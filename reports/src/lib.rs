@@ -10,6 +10,7 @@
 //! path or reads a clock.
 
 pub mod assumed;
+pub mod checks;
 pub mod csv;
 pub mod engines;
 pub mod findings;
@@ -18,7 +19,9 @@ pub mod json;
 pub mod km;
 pub mod live;
 pub mod rank;
+pub mod sequential;
 pub mod stats;
+pub mod story;
 pub mod svg;
 #[cfg(test)]
 mod testing;

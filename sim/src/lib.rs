@@ -1,18 +1,21 @@
 //! What happens then: the discrete-event kernel, and parallel sweeps over it.
 //!
 //! Reading order: [`program`] is a compiled model (`compile` makes it), `des` runs it, [`run`] is one run and [`result`] its
-//! totals, [`spans`] what tracing would have shown of it; `twin` is a fault-free run that others are forked from, `verdict` judges them beside it (`column` by column), [`mod@sweep`] makes thousands.
+//! totals, [`events`] its events, [`spans`] what tracing would have shown of it; `twin` is a fault-free run that others are forked from, `verdict` judges them beside it (`column` by column), [`single`] makes one record, [`mod@sweep`] thousands, [`mod@story`] tells the course of a run.
 
 mod column;
 mod compile;
 mod des;
+pub mod events;
 #[cfg(test)]
 mod fixtures;
 pub mod hosted;
 pub mod program;
 pub mod result;
 pub mod run;
+pub mod single;
 pub mod spans;
+pub mod story;
 pub mod sweep;
 mod twin;
 mod verdict;
@@ -21,6 +24,8 @@ pub mod verify;
 pub use program::Program;
 pub use result::RunResult;
 pub use run::{Finished, Prepared, RunOptions};
+pub use single::{error_rate_at, judged};
+pub use story::story;
 pub use spans::{SpanOptions, Spans};
 pub use sweep::{Progress, Shortcuts, SweepNotes, SweepOptions, series, sweep};
 pub use verify::verify;

@@ -12,7 +12,7 @@ use models::units::Nanos;
 use scenarios::scenario::Scenario;
 
 use crate::SimError;
-use crate::des::{BUCKET_NS, FaultPlan, Keep, NodeStep, Recorder, State, SystemStep, Tracer};
+use crate::des::{BUCKET_NS, FaultPlan, Keep, NodeStep, Noted, Recorder, State, SystemStep, Tracer};
 use crate::program::{Program, Tables};
 use crate::spans::SpanOptions;
 use crate::twin::Twin;
@@ -146,6 +146,20 @@ impl Prepared {
         self
     }
 
+    /// Logs the run, which must not have begun.
+    pub(crate) fn log(&mut self) {
+        self.state.log();
+    }
+
+    /// What has been logged since it was last taken.
+    pub(crate) fn take_log(&mut self) -> Vec<Noted> {
+        self.state.take_log()
+    }
+
+    pub(crate) fn horizon(&self) -> Nanos {
+        self.options.horizon
+    }
+
     pub(crate) fn state(&self) -> &State {
         &self.state
     }
@@ -187,6 +201,15 @@ impl Prepared {
             }
         }
         let truncated = self.run_to(self.options.horizon);
+        self.end_beside(truncated, twin)
+    }
+
+    /// Ends the run as it stands.
+    pub(crate) fn end(self, truncated: bool) -> Finished {
+        self.end_beside(truncated, None)
+    }
+
+    fn end_beside(mut self, truncated: bool, twin: Option<&Arc<Twin>>) -> Finished {
         for (number, began) in self.state.open_user_requests().collect::<Vec<_>>() {
             let lasted = self.state.now - began;
             self.state.recorder.user_unfinished(number, lasted);

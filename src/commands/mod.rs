@@ -7,14 +7,18 @@ use crate::args::Command;
 use crate::exit::Failure;
 
 pub mod backcast;
+pub mod check;
 pub mod doubt;
+pub mod explain;
 pub mod inspect;
+pub mod junit;
 pub mod learn;
 pub mod rank;
 pub mod replay;
 pub mod report;
 pub mod run;
 pub mod schema;
+pub mod shrink;
 pub mod simulate;
 pub mod suggest;
 pub mod sweep;
@@ -32,6 +36,9 @@ pub fn act(command: Command) -> Result<(), Failure> {
         Command::Simulate(args) => simulate::act(&args),
         Command::Replay(args) => replay::act(&args),
         Command::Verify(args) => verify::act(&args),
+        Command::Check(args) => check::act(&args),
+        Command::Explain(args) => explain::act(&args),
+        Command::Shrink(args) => shrink::act(&args),
         Command::Schema(args) => schema::act(&args),
     }
 }

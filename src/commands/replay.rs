@@ -1,53 +1,54 @@
-//! `replay`: the run that a token names, again.
+//! `replay`: the run that a token names, again, and what can be seen of it.
 
-use std::path::{Path, PathBuf};
-
-use models::error::{InputError, InputErrors};
-use models::format::write_model;
 use models::units::Nanos;
-use scenarios::format::read_scenarios;
-use scenarios::scenario::Scenario;
-use scenarios::token::{Token, TokenError, model_hash, scenario_hash};
+use scenarios::token::Engine;
 use serde_json::json;
-use sim::{Prepared, Program, RunOptions};
+use sim::{Finished, Prepared, Program, RunOptions, SpanOptions};
 
 use crate::args::Replay;
+use crate::commands::simulate;
 use crate::exit::Failure;
-use crate::{inputs, output, show};
+use crate::named::Named;
+use crate::{output, show};
 
-/// Repeats the run and compares its digest with the recorded one; where none is recorded, runs twice and compares these.
+/// Repeats the run and compares its digest with the recorded one; where none is recorded, or only a part is run, runs twice and compares these.
 pub fn act(args: &Replay) -> Result<(), Failure> {
-    let token: Token = args.token.parse().map_err(|wrong: TokenError| {
-        InputErrors::from(InputError {
-            file: "token".to_owned(),
-            place: Some(wrong.part.to_owned()),
-            found: wrong.found,
-            expected: wrong.expected.to_owned(),
-            help: "copy it whole from ranking.json, outcomes.csv or the report".to_owned(),
-            ..InputError::default()
-        })
-    })?;
-    let dir = find(args.dir.as_deref())?;
-    let model = inputs::model(&dir.join(output::MODEL))?;
-    if model_hash(&write_model(&model)) != token.model {
-        return Err(missing(&token, "model", &dir.join(output::MODEL)));
+    let run = Named::find("replay", &args.token, args.dir.as_deref())?;
+    let until = args.until.filter(|&until| until < run.token.horizon);
+    if until.is_some_and(Nanos::is_zero) {
+        return Err(Failure::refused("--until", "a time after the run's start", "write it with a unit, such as --until 61.5s"));
     }
-    let scenario = scenario(&dir, &token)?;
-    let program = Program::compile(&model, token.world)?;
-    let options = RunOptions { seed: token.seed, horizon: token.horizon, warm_up: Nanos::ZERO, ..RunOptions::default() };
-    let digest = || Ok::<_, Failure>(Prepared::new(&program, &scenario, &options)?.run().digest());
-    let now = digest()?;
-    let recorded =
-        output::finished(&dir).and_then(|(_, records)| records.into_iter().find(|r| r.token == args.token)).map(|r| r.digest);
-    let (against, expected) = match recorded {
-        Some(recorded) => ("the recorded run", recorded),
-        None => ("a second run of it", digest()?),
+    let program = Program::compile(&run.model, run.token.world)?;
+    // Totals of a part of the run are from its start on.
+    let options = RunOptions { horizon: until.unwrap_or(run.token.horizon), warm_up: Nanos::ZERO, ..run.options() };
+    let again = || match run.token.engine {
+        Engine::Kernel => Ok(Prepared::new(&program, &run.scenario, &options)?.run()),
+        Engine::Hosted => sim::hosted::run(&program, &run.scenario, &options),
+    };
+    let finished = if args.events.is_some() || args.otlp.is_some() {
+        run.kernel_only("replay --events and --otlp")?;
+        seen(args, &run, Prepared::new(&program, &run.scenario, &options)?)?
+    } else {
+        again()?
+    };
+    let now = finished.digest();
+    let (against, expected) = match &run.recorded {
+        Some(recorded) if until.is_none() => ("the recorded run", recorded.digest.clone()),
+        _ => ("a second run of it", again()?.digest()),
     };
     let same = now == expected;
     if args.json {
-        show::json(&json!({ "token": args.token, "scenario": scenario.id, "digest": now, "expected": expected, "same": same }))?;
+        let mut said = json!({ "token": args.token, "scenario": run.scenario.id, "digest": now, "expected": expected, "same": same });
+        if let Some(until) = until {
+            said["until_s"] = json!(until.as_secs_f64());
+            said["result"] = serde_json::to_value(finished.result()).expect("results are plain data");
+        }
+        show::json(&said)?;
     } else if same {
-        show::text(&format!("{}: digest {now}, the same as {against}\n", show::plain(&scenario.id)))?;
+        show::text(&format!("{}: digest {now}, the same as {against}\n", show::plain(&run.scenario.id)))?;
+        if let Some(until) = until {
+            show::text(&format!("\nFrom the start to {until}:\n{}", simulate::tables(&finished.result())))?;
+        }
     }
     if same {
         return Ok(());
@@ -59,37 +60,27 @@ pub fn act(args: &Replay) -> Result<(), Failure> {
     )))
 }
 
-/// The folder to look in.
-fn find(named: Option<&Path>) -> Result<PathBuf, Failure> {
-    match named {
-        Some(dir) => Ok(dir.to_path_buf()),
-        None => output::newest(Path::new(".")).ok_or_else(|| {
-            Failure::refused(
-                "replay",
-                "an output folder here, with model.yaml, scenarios.yaml and runs.jsonl",
-                "name the folder that run or sweep wrote: --in DIR",
-            )
-        }),
+/// Runs it, and writes what is asked for of it on the way.
+fn seen(args: &Replay, run: &Named, mut prepared: Prepared) -> Result<Finished, Failure> {
+    let spans = SpanOptions::default();
+    if args.otlp.is_some() {
+        prepared = prepared.trace(&spans);
     }
-}
-
-/// The scenario that the token names.
-fn scenario(dir: &Path, token: &Token) -> Result<Scenario, Failure> {
-    let path = dir.join(output::SCENARIOS);
-    let scenarios = read_scenarios(&inputs::name(&path), &inputs::bytes(&path)?)?;
-    scenarios
-        .into_iter()
-        .find(|scenario| scenario_hash(scenario) == token.scenario)
-        .ok_or_else(|| missing(token, "scenario", &path))
-}
-
-/// The token is of another model or scenario than the folder holds.
-fn missing(token: &Token, what: &str, path: &Path) -> Failure {
-    let hash = if what == "model" { token.model } else { token.scenario };
-    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    Failure::refused(
-        path.display(),
-        format_args!("the {what} that the token names (hash {hash}); it is not in this file"),
-        "name the folder that the token's run was written to: --in DIR",
-    )
+    let mut finished = None;
+    match &args.events {
+        Some(path) => output::write_file(path, |out| {
+            finished = Some(prepared.run_with_events(out)?);
+            Ok(())
+        })?,
+        None => finished = Some(prepared.run()),
+    }
+    let finished = finished.expect("it has run");
+    if let (Some(path), Some(spans)) = (&args.otlp, finished.spans(&run.model, &spans)) {
+        output::write_file(path, |out| spans.write_otlp(out))?;
+        show::note(format_args!("{}: {} spans", path.display(), spans.count()));
+        if spans.left_out > 0 {
+            show::note(format_args!("  {} traces were left out: there were too many spans", spans.left_out));
+        }
+    }
+    Ok(finished)
 }

@@ -2,6 +2,7 @@
 
 use models::format::MODEL_SCHEMA;
 use reports::RANKING_SCHEMA;
+use scenarios::checks::CHECKS_SCHEMA;
 use scenarios::format::SCENARIOS_SCHEMA;
 
 use crate::args::{Format, Schema};
@@ -13,6 +14,7 @@ pub fn act(args: &Schema) -> Result<(), Failure> {
     show::text(match args.format {
         Format::Model => MODEL_SCHEMA,
         Format::Scenarios => SCENARIOS_SCHEMA,
+        Format::Checks => CHECKS_SCHEMA,
         Format::Ranking => RANKING_SCHEMA,
     })
 }

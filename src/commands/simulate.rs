@@ -1,6 +1,5 @@
 //! `simulate`: one run, with its numbers.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
 use models::system::Model;
@@ -81,6 +80,11 @@ fn as_text(result: &RunResult) -> String {
     if result.truncated {
         text += "The run was ended early: it used up its budget of events.\n";
     }
+    text + "\n" + &tables(result)
+}
+
+/// Calls and services of a run.
+pub fn tables(result: &RunResult) -> String {
     let mut calls = Table::new(&[
         "as the caller saw it",
         ">requests",
@@ -109,6 +113,5 @@ fn as_text(result: &RunResult) -> String {
             s.queue_peak.to_string(),
         ]);
     }
-    let _ = write!(text, "\n{calls}\n{services}");
-    text
+    format!("{calls}\n{services}")
 }

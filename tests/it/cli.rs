@@ -45,53 +45,53 @@ scenarios:
 ";
 
 /// A folder with files in it, in which the binary runs.
-struct Place(tempfile::TempDir);
+pub struct Place(tempfile::TempDir);
 
 impl Place {
-    fn new(files: &[(&str, &str)]) -> Self {
+    pub fn new(files: &[(&str, &str)]) -> Self {
         let place = Place(tempfile::tempdir().expect("a temporary folder"));
         files.iter().for_each(|(name, text)| place.write(name, text.as_bytes()));
         place
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn write(&self, name: &str, bytes: &[u8]) {
+    pub fn write(&self, name: &str, bytes: &[u8]) {
         let path = self.path(name);
         fs::create_dir_all(path.parent().expect("below the folder")).expect("created");
         fs::write(path, bytes).expect("written");
     }
 
-    fn read(&self, name: &str) -> Vec<u8> {
+    pub fn read(&self, name: &str) -> Vec<u8> {
         fs::read(self.path(name)).unwrap_or_else(|why| panic!("{name}: {why}"))
     }
 
     /// The binary with these arguments, words split at spaces.
-    fn command(&self, arguments: &str) -> Command {
+    pub fn command(&self, arguments: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_foreshock"));
         command.args(arguments.split_whitespace()).current_dir(self.0.path());
         command
     }
 
-    fn run(&self, arguments: &str) -> Output {
+    pub fn run(&self, arguments: &str) -> Output {
         self.command(arguments).stdin(Stdio::null()).output().expect("the binary starts")
     }
 
     /// Standard output of a run that must end well.
-    fn fine(&self, arguments: &str) -> String {
+    pub fn fine(&self, arguments: &str) -> String {
         let output = self.run(arguments);
         assert_eq!(output.status.code(), Some(0), "{arguments}\n{}", stderr(&output));
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 
-    fn json(&self, arguments: &str) -> Value {
+    pub fn json(&self, arguments: &str) -> Value {
         serde_json::from_str(&self.fine(arguments)).expect("JSON on standard output")
     }
 
     /// Standard error of a run that must be refused.
-    fn refused(&self, arguments: &str) -> String {
+    pub fn refused(&self, arguments: &str) -> String {
         let output = self.run(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments}\n{}", stderr(&output));
         assert!(output.stdout.is_empty(), "a refusal writes no result");
@@ -99,7 +99,7 @@ impl Place {
     }
 }
 
-fn stderr(output: &Output) -> String {
+pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
@@ -137,7 +137,7 @@ fn help_names_the_exit_codes_and_every_command_shows_an_example() {
     for code in ["0    done", "1    a check failed", "2    used wrongly", "101  a bug", "130  interrupted"] {
         assert!(help.contains(code), "{help}");
     }
-    for command in ["run", "learn", "inspect", "suggest", "sweep", "rank", "simulate", "replay", "schema"] {
+    for command in ["run", "learn", "inspect", "suggest", "sweep", "rank", "simulate", "replay", "explain", "shrink", "check", "schema"] {
         let help = place.fine(&format!("{command} --help"));
         assert!(help.contains(&format!("\n  foreshock {command} ")), "{command} shows no example:\n{help}");
     }

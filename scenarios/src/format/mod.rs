@@ -92,6 +92,15 @@ fn scenario(at: &Cursor<'_>, m: &mut Mistakes) -> Option<Scenario> {
 }
 
 fn fault(at: &Cursor<'_>, m: &mut Mistakes) -> Option<Fault> {
+    fault_with(at, m, target)
+}
+
+/// A fault whose target is read by `target`: checks know more words for it.
+pub(crate) fn fault_with(
+    at: &Cursor<'_>,
+    m: &mut Mistakes,
+    target: impl FnOnce(&Cursor<'_>, &mut Mistakes) -> Option<Target>,
+) -> Option<Fault> {
     let fields = at.fields(&FAULT, m)?;
     let kind = kinds::kind(&fields, m);
     let target = fields.need("target", "an edge a->b, or the name of a service, topic or entry", m).and_then(|at| target(&at, m));
@@ -110,7 +119,8 @@ fn fault(at: &Cursor<'_>, m: &mut Mistakes) -> Option<Fault> {
     Some(Fault { ramp_up: ramp_up?, ramp_down: ramp_down?, ..fault })
 }
 
-fn target(at: &Cursor<'_>, m: &mut Mistakes) -> Option<Target> {
+/// An edge or a name.
+pub(crate) fn target(at: &Cursor<'_>, m: &mut Mistakes) -> Option<Target> {
     let text = at.text("an edge a->b, or the name of a service, topic or entry", m)?.trim();
     if text.contains("->") {
         let edge = EdgeName::parse(text);

@@ -124,6 +124,7 @@ impl State {
             effects,
             recorder,
             tracer: _,
+            log: _,
             digest: _,
             events: _,
             generation: _,

@@ -21,6 +21,7 @@ pub(crate) mod faults;
 mod flights;
 mod hedge;
 mod limits;
+mod log;
 mod lookup;
 mod plain;
 mod queue;
@@ -50,6 +51,7 @@ pub(crate) use client::choose_path;
 pub(crate) use control::{Control, controls};
 pub(crate) use effects::EdgeEffect;
 pub(crate) use faults::FaultPlan;
+pub(crate) use log::Noted;
 pub(crate) use queue::MOST_LANES;
 pub(crate) use recorder::{BUCKET_NS, Keep, Left, NodeStep, NodeTotals, Recorder, SystemStep};
 pub(crate) use replicas::ServiceState;
@@ -94,13 +96,15 @@ pub(crate) struct State {
     pub(crate) recorder: Recorder,
     /// Where the run is traced.
     pub(crate) tracer: Option<Box<Tracer>>,
+    /// Where the run is logged.
+    log: Option<Box<Vec<Noted>>>,
     pub(crate) digest: u64,
     pub(crate) events: u64,
     generation: u32,
 }
 
 /// What an event is, in the digest.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 #[repr(u32)]
 pub(crate) enum Mark {
     UserArrives = 1,
@@ -151,6 +155,7 @@ impl State {
             effects: effects::Effects::none(p),
             recorder: Recorder::new(p),
             tracer: None,
+            log: None,
             digest: 0,
             events: 0,
             generation: 0,
@@ -335,9 +340,18 @@ impl State {
         self.note_since(mark, place, key, 0);
     }
 
-    /// Adds to the digest what ended now and began at `since`.
+    /// Adds to the digest, and to the log if there is one, what ended now and began at `since`.
     #[inline]
     fn note_since(&mut self, mark: Mark, place: u32, key: Key, since: u64) {
+        self.digest_since(mark, place, key, since);
+        if let Some(log) = &mut self.log {
+            log.push(Noted { time: self.now, since, key, place, mark });
+        }
+    }
+
+    /// The same without a log.
+    #[inline]
+    fn digest_since(&mut self, mark: Mark, place: u32, key: Key, since: u64) {
         self.digest = self.digest.wrapping_add(word(mark, place, key, self.now, since));
     }
 

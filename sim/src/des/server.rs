@@ -450,7 +450,7 @@ impl State {
         let (key, arrived, node, call, r, waiting) =
             (exec.key, exec.arrived, replica.node, exec.call, exec.replica, replica.queued > 0);
         self.execs.remove(x);
-        self.note_since(Mark::Answered, node, key, arrived);
+        self.digest_since(Mark::Answered, node, key, arrived);
         if waiting {
             self.dispatch(p, r);
         }
