@@ -85,8 +85,7 @@ impl Search<'_> {
         let singles = tried.par_iter().map(|removal| self.try_without(std::slice::from_ref(removal), watched, asked, &as_it_is));
         let singles: Vec<Trial> = singles.collect::<Result<_, _>>()?;
         self.made += singles.len() as u32;
-        let policies: Vec<Removal> =
-            tried.iter().filter(|removal| !matches!(removal, Removal::Calls(_))).cloned().collect();
+        let policies: Vec<Removal> = tried.iter().filter(|removal| !matches!(removal, Removal::Calls(_))).cloned().collect();
         let (mut set, mut not_even_all) = (None, false);
         if !singles.iter().any(|trial| trial.helps) && policies.len() > 1 && self.made < self.most {
             self.made += 1;
@@ -167,7 +166,7 @@ impl Search<'_> {
         let result = run.run().result();
         let mut wasted: Vec<(u64, String)> =
             result.services.iter().filter(|(_, service)| service.wasted > 0).map(|(name, s)| (s.wasted, name.clone())).collect();
-        wasted.sort_by(|a, b| b.0.cmp(&a.0));
+        wasted.sort_by_key(|wasted| std::cmp::Reverse(wasted.0));
         wasted.into_iter().map(|(_, name)| name).collect()
     }
 

@@ -94,7 +94,10 @@ fn a_stampede_needs_many_who_ask_for_the_same() {
     let told = place.json(&format!("explain {token} --in out --json"));
     let singles = singles(&told);
     assert!(singles["stampede catalogue->database"], "single flight saves the database: {singles:?}");
-    assert!(!singles["retries catalogue->database"], "400 pages/s are ten times what it can do, with or without retries: {singles:?}");
+    assert!(
+        !singles["retries catalogue->database"],
+        "400 pages/s are ten times what it can do, with or without retries: {singles:?}"
+    );
     let text = place.fine(&format!("explain {token} --in out"));
     assert!(text.contains("cache loses all it holds") && text.contains("requests wait at database"), "{text}");
 }
@@ -108,7 +111,10 @@ fn stale_writes_are_told_although_nothing_broke() {
     let first = told["story"]["stale_writes"]["first_s"].as_f64().expect("a time");
     assert!((30.0..35.0).contains(&first), "{first}");
     let text = place.fine(&format!("explain {token} --in out"));
-    assert!(text.contains("An older update is applied over a newer one") && text.contains("What made the stale writes possible"), "{text}");
+    assert!(
+        text.contains("An older update is applied over a newer one") && text.contains("What made the stale writes possible"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -125,7 +131,9 @@ fn a_run_in_which_nothing_broke_is_said_to_be_one() {
     assert!(place.refused(&format!("explain {token} --in calm")).contains("the scenario that the token names"));
     let hosted = format!("{}-h", calm.strip_suffix("-k").expect("a kernel's token"));
     assert!(place.refused(&format!("explain {hosted} --in calm")).contains("a run of the hosted engine"));
-    assert!(place.refused(&format!("explain {} --in calm", calm.replace("fs1", "fs9"))).contains("the only one this build reads"));
+    assert!(
+        place.refused(&format!("explain {} --in calm", calm.replace("fs1", "fs9"))).contains("the only one this build reads")
+    );
 }
 
 #[test]

@@ -189,14 +189,14 @@ pub(crate) fn slowed_by_load(
     work: u64,
 ) -> u64 {
     let mut work = u128::from(work);
+    let crowded = match s.contention {
+        Some(ContentionP::ArrivalRate { above, .. }) => control.is_some_and(|control| control.last_second(now) > above),
+        _ => false,
+    };
     match s.contention {
-        None => {}
         Some(ContentionP::InProgress { add }) => work += u128::from(add) * u128::from(present.saturating_sub(1)),
-        Some(ContentionP::ArrivalRate { above, factor_q16 }) => {
-            if control.is_some_and(|control| control.last_second(now) > above) {
-                work = (work * u128::from(factor_q16)) >> 16;
-            }
-        }
+        Some(ContentionP::ArrivalRate { factor_q16, .. }) if crowded => work = (work * u128::from(factor_q16)) >> 16,
+        _ => {}
     }
     if let Some((lasting, factor_q16)) = s.warm_up
         && started != FAR_NS

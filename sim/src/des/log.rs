@@ -22,12 +22,12 @@ pub(crate) struct Noted {
 impl State {
     /// Logs the run from now on.
     pub(crate) fn log(&mut self) {
-        self.log = Some(Box::default());
+        self.log = Some(Vec::new());
         (self.effects.any, self.effects.traced) = (true, true);
     }
 
     /// What has happened since it was last taken.
     pub(crate) fn take_log(&mut self) -> Vec<Noted> {
-        self.log.as_mut().map(|log| std::mem::take(&mut **log)).unwrap_or_default()
+        self.log.as_mut().map(std::mem::take).unwrap_or_default()
     }
 }

@@ -97,7 +97,7 @@ pub(crate) struct State {
     /// Where the run is traced.
     pub(crate) tracer: Option<Box<Tracer>>,
     /// Where the run is logged.
-    log: Option<Box<Vec<Noted>>>,
+    log: Option<Vec<Noted>>,
     pub(crate) digest: u64,
     pub(crate) events: u64,
     generation: u32,

@@ -5,6 +5,7 @@
 //! place in a bulkhead, a breaker's probe) it gives back when it is dropped.
 
 use std::cell::Cell;
+use std::pin::Pin;
 use std::rc::Rc;
 
 use models::rng::{Key, Purpose, below};
@@ -171,6 +172,9 @@ impl Drop for Bulkhead<'_> {
     }
 }
 
+/// A try that is under way.
+type Underway<'a> = Pin<Box<dyn Future<Output = Answer> + 'a>>;
+
 /// A call that is being made.
 #[derive(Clone, Copy)]
 struct Made<'a> {
@@ -242,7 +246,7 @@ impl Made<'_> {
     /// Several tries at once: one more whenever the last has failed, or has been under way for long; the first success wins.
     async fn hedged(&self) -> (Answer, Key, u16) {
         let hedge = self.policy.hedge.expect("asked with hedging alone");
-        let mut tries: Vec<(u16, std::pin::Pin<Box<dyn Future<Output = Answer> + '_>>)> = Vec::new();
+        let mut tries: Vec<(u16, Underway<'_>)> = Vec::new();
         let mut next = 0;
         loop {
             let made = *self;
@@ -512,8 +516,7 @@ async fn exchange(world: &Rc<World>, way: Way, context: Context) -> Answer {
         let answer = understand(&response);
         let mut body = response.into_body();
         // A stand-in's answer has no body; that of somebody's own service is read to its end.
-        while let Some(frame) = std::future::poll_fn(|cx| hyper::body::Body::poll_frame(std::pin::Pin::new(&mut body), cx)).await
-        {
+        while let Some(frame) = std::future::poll_fn(|cx| hyper::body::Body::poll_frame(Pin::new(&mut body), cx)).await {
             frame.ok()?;
         }
         way.give_back(world, link);
