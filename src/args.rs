@@ -73,14 +73,18 @@ pub enum Command {
         Exit code 1: with --at-least, a scenario's engines agree on a smaller share.")]
     Verify(Verify),
     /// Tells what happened in the run that a token names, in order of time, and what kept it broken.
-    #[command(after_help = "Examples:\n  foreshock explain TOKEN --in out\n  foreshock explain TOKEN --in out --json | jq '.sustained.singles'\n\n\
+    #[command(
+        after_help = "Examples:\n  foreshock explain TOKEN --in out\n  foreshock explain TOKEN --in out --json | jq '.sustained.singles'\n\n\
         What kept it broken is found by further runs with the same luck: one thing is taken away at a time (the retries of an edge, a long \
-        queue, work for callers who have left, all calls on an edge for a while); where no single one helps, a smallest set is looked for.")]
+        queue, work for callers who have left, all calls on an edge for a while); where no single one helps, a smallest set is looked for."
+    )]
     Explain(Explain),
     /// The smallest scenario and model that still fail as the run that a token names.
-    #[command(after_help = "Examples:\n  foreshock shrink TOKEN --in out -o small\n  foreshock shrink TOKEN --in out --keep cascade -o small\n\n\
+    #[command(
+        after_help = "Examples:\n  foreshock shrink TOKEN --in out -o small\n  foreshock shrink TOKEN --in out --keep cascade -o small\n\n\
         Leaves out faults and services (delta debugging), then shortens and weakens what is left, and the load, as long as it fails in the same \
-        way. The result is an output folder: replay and explain take it.")]
+        way. The result is an output folder: replay and explain take it."
+    )]
     Shrink(Shrink),
     /// Holds a model against statements, for CI: exit code 1 if one of them does not hold.
     #[command(after_help = "Examples:\n  foreshock check checks.yaml --junit checks.xml --markdown checks.md\n  \

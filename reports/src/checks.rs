@@ -160,7 +160,12 @@ impl CheckResults {
             for case in check.notable() {
                 let _ = writeln!(text, "- {}", cell(&case.words()));
                 if let Some(failing) = &case.failing {
-                    let _ = writeln!(text, "  {}. Play it again:\n\n  ```sh\n  {}\n  ```", cell(&failing.shows), clean(&self.command(failing)));
+                    let _ = writeln!(
+                        text,
+                        "  {}. Play it again:\n\n  ```sh\n  {}\n  ```",
+                        cell(&failing.shows),
+                        clean(&self.command(failing))
+                    );
                 }
             }
         }
@@ -185,7 +190,12 @@ impl CheckResult {
             0 => Some(more.trim_end_matches("; ").to_owned()),
             // A token's case is the check itself.
             1 if self.cases.len() == 1 => Some(format!("shown by {}", plural(runs, "run"))),
-            n => Some(format!("{more}{} {}, shown by {}", plural(n as u64, "case"), if n == 1 { "holds" } else { "hold" }, plural(runs, "run"))),
+            n => Some(format!(
+                "{more}{} {}, shown by {}",
+                plural(n as u64, "case"),
+                if n == 1 { "holds" } else { "hold" },
+                plural(runs, "run")
+            )),
         }
     }
 }
@@ -213,7 +223,11 @@ pub fn bound(bound: &Bound, at: Option<&str>) -> String {
             _ => "nothing leaves what it shows without the fault (no breach)".to_owned(),
         },
         Bound::RecoveryWithin(time) => format!("users are back to normal within {}", duration(time)),
-        Bound::ErrorRateBelow(rate) => format!("less than {} of the requests {} fail", share(rate), at.map_or("of users".to_owned(), |at| format!("at {at}"))),
+        Bound::ErrorRateBelow(rate) => format!(
+            "less than {} of the requests {} fail",
+            share(rate),
+            at.map_or("of users".to_owned(), |at| format!("at {at}"))
+        ),
         Bound::P99Below(time) => format!("users' p99 stays below {}", duration(time)),
         Bound::QueueBelow(depth) => format!("no queue is as deep as {}", count(u64::from(depth))),
         Bound::RetryAmplificationBelow(ratio) => format!("calls are tried less than {} times on average", number(ratio)),
@@ -239,7 +253,10 @@ pub fn shown(broken: &Bound, record: &scenarios::record::RunRecord, error_rate_a
     match *broken {
         Bound::Never(failure) => match failure.name() {
             "metastable" => {
-                format!("metastable: still broken {} after the fault had gone", crate::words::seconds(record.horizon_s - record.clear_s))
+                format!(
+                    "metastable: still broken {} after the fault had gone",
+                    crate::words::seconds(record.horizon_s - record.clear_s)
+                )
             }
             "cascade" => {
                 let names: Vec<String> = record.breaches.iter().filter(|b| b.by_error).map(|b| b.node.clone()).collect();
@@ -254,7 +271,9 @@ pub fn shown(broken: &Bound, record: &scenarios::record::RunRecord, error_rate_a
             || "users were not back to normal when the run ended".to_owned(),
             |s| format!("users were back to normal after {}", duration(Nanos::from_secs_f64(s))),
         ),
-        Bound::ErrorRateBelow(_) => format!("{} of the requests failed", error_rate_at.map_or_else(|| part(record.failed), share)),
+        Bound::ErrorRateBelow(_) => {
+            format!("{} of the requests failed", error_rate_at.map_or_else(|| part(record.failed), share))
+        }
         Bound::P99Below(_) => format!("p99 rose to {}", crate::words::millis(record.p99_ms.peak)),
         Bound::QueueBelow(_) => format!("{} waited at {}", number(record.queue_depth.peak), record.queue_node),
         Bound::RetryAmplificationBelow(_) => format!("calls were tried {} times", number(record.retry_amplification_peak)),
@@ -305,7 +324,11 @@ mod tests {
             model: "model.yaml".into(),
             checks: vec![
                 check("good", Status::Holds, vec![case("", Status::Holds, 0, None)]),
-                check("bad|\u{1b}", Status::Fails, vec![case("a->b", Status::Fails, 9, Some(failing)), case("b->c", Status::Holds, 0, None)]),
+                check(
+                    "bad|\u{1b}",
+                    Status::Fails,
+                    vec![case("a->b", Status::Fails, 9, Some(failing)), case("b->c", Status::Holds, 0, None)],
+                ),
             ],
             folder: "out dir".into(),
             runs: 213,

@@ -102,12 +102,18 @@ fn headline(told: &Told<'_>) -> String {
         match record.recovery_s {
             Some(s) if s <= 0.0 => format!("it broke{far} and users were back to normal the moment the fault ended"),
             Some(s) => format!("it broke{far} and users were back to normal {} after the fault's end", seconds(s)),
-            None if record.metastable => format!("it broke{far} and did not come back by itself: {watched} after the fault had gone it was still broken"),
+            None if record.metastable => {
+                format!("it broke{far} and did not come back by itself: {watched} after the fault had gone it was still broken")
+            }
             None => format!("it broke{far} and users were not yet back to normal when the run ended"),
         }
     };
     if !wrong.is_empty() {
-        text += &format!("{} {} that no error rate shows", if record.breaches.is_empty() { ", but there were" } else { "; there were" }, list(&wrong, 2));
+        text += &format!(
+            "{} {} that no error rate shows",
+            if record.breaches.is_empty() { ", but there were" } else { "; there were" },
+            list(&wrong, 2)
+        );
     }
     if record.truncated {
         text += "; the run used up its budget of events and ended early";
@@ -116,7 +122,8 @@ fn headline(told: &Told<'_>) -> String {
 }
 
 fn normal(story: &Story, scenario: &Scenario) -> Vec<String> {
-    let load = if scenario.load() == 1.0 { String::new() } else { format!(" (at {} times the usual load)", number(scenario.load())) };
+    let load =
+        if scenario.load() == 1.0 { String::new() } else { format!(" (at {} times the usual load)", number(scenario.load())) };
     let entries = story.normal.iter().take(MOST).map(|entry| {
         format!(
             "{} ask for {} requests/s{load}: {} of them fail, and 99 of 100 are answered within {}.",
@@ -149,12 +156,27 @@ fn course(told: &Told<'_>) -> Vec<String> {
         lines.push((wave.first_s, 3, format!("{}: {}", first(i, "retry wave"), waved(wave))));
     }
     for (i, broken) in story.breaches.iter().take(2 * MOST).enumerate() {
-        lines.push((broken.first_s, 4, format!("{} {}", if i == 0 { "The first to break:" } else { "Breaks too:" }, broke(broken))));
+        lines.push((
+            broken.first_s,
+            4,
+            format!("{} {}", if i == 0 { "The first to break:" } else { "Breaks too:" }, broke(broken)),
+        ));
     }
-    for (effects, what) in [(&story.stale_writes, "older update is applied over a newer one"), (&story.duplicate_effects, "message is applied a second time")] {
+    for (effects, what) in [
+        (&story.stale_writes, "older update is applied over a newer one"),
+        (&story.duplicate_effects, "message is applied a second time"),
+    ] {
         if let Some(effects) = effects {
-            let all = if effects.count == 1 { "the only one".to_owned() } else { format!("the first of {}, the last at {}", words::count(effects.count), at(effects.last_s)) };
-            lines.push((effects.first_s, 5, format!("An {what} ({all}): a wrong answer, and no error.").replace("An message", "A message")));
+            let all = if effects.count == 1 {
+                "the only one".to_owned()
+            } else {
+                format!("the first of {}, the last at {}", words::count(effects.count), at(effects.last_s))
+            };
+            lines.push((
+                effects.first_s,
+                5,
+                format!("An {what} ({all}): a wrong answer, and no error.").replace("An message", "A message"),
+            ));
         }
     }
     for queue in story.queues.iter().take(MOST) {
@@ -169,7 +191,11 @@ fn course(told: &Told<'_>) -> Vec<String> {
     }
     if !record.breaches.is_empty() {
         match record.recovery_s {
-            Some(s) => lines.push((record.clear_s + s, 8, "From here on users are back to normal, and stay so for 5 s at least.".to_owned())),
+            Some(s) => lines.push((
+                record.clear_s + s,
+                8,
+                "From here on users are back to normal, and stay so for 5 s at least.".to_owned(),
+            )),
             None => lines.push((record.horizon_s, 9, "The run ends, and users are not back to normal.".to_owned())),
         }
     }
@@ -186,7 +212,9 @@ fn course(told: &Told<'_>) -> Vec<String> {
         }
     }
     if record.breaches.is_empty() && story.queues.is_empty() && story.retries.is_empty() {
-        text.push("Nothing left its normal band: no service, topic or entry broke, no queue stood, no wave of retries rose.".to_owned());
+        text.push(
+            "Nothing left its normal band: no service, topic or entry broke, no queue stood, no wave of retries rose.".to_owned(),
+        );
     }
     text
 }
@@ -253,11 +281,17 @@ fn broke(broken: &Broken) -> String {
 /// How it went on by itself.
 fn aftermath(after: &Aftermath, record: &RunRecord) -> Vec<String> {
     let until = if record.recovery_s.is_some() { "until users were back" } else { "to the run's end" };
-    let mut lines = vec![format!("Measured from {} {until}, {}, beside the same time without the fault:", at(after.from_s), at(after.to_s))];
+    let mut lines =
+        vec![format!("Measured from {} {until}, {}, beside the same time without the fault:", at(after.from_s), at(after.to_s))];
     for service in after.services.iter().take(4) {
-        let mut what = format!("{} gets {} tries/s (normally {})", service.service, number(service.per_s), number(service.twin_per_s));
+        let mut what =
+            format!("{} gets {} tries/s (normally {})", service.service, number(service.per_s), number(service.twin_per_s));
         if service.utilisation > 0.0 {
-            what += &format!(", its workers are busy {} of the time ({})", share(service.utilisation), share(service.twin_utilisation));
+            what += &format!(
+                ", its workers are busy {} of the time ({})",
+                share(service.utilisation),
+                share(service.twin_utilisation)
+            );
         }
         if service.wasted > 0.0 {
             what += &format!("; {} of what it finishes is for callers who have left", share(service.wasted));
@@ -303,7 +337,9 @@ fn sustained(found: &Sustained) -> (&'static str, Vec<String>) {
     let loops: Vec<String> =
         helps.iter().filter(|t| !matches!(t.removed[..], [Removal::Calls(_)])).map(|t| names(&t.removed)).collect();
     if found.singles.is_empty() {
-        lines.push("There is nothing to take away: no retries rose, no queue stood, nobody worked for callers who had left.".to_owned());
+        lines.push(
+            "There is nothing to take away: no retries rose, no queue stood, nobody worked for callers who had left.".to_owned(),
+        );
     } else if !loops.is_empty() {
         let what = match found.asked {
             Asked::Recovers => "The loop that kept it alive",
@@ -314,13 +350,25 @@ fn sustained(found: &Sustained) -> (&'static str, Vec<String>) {
         lines.push(format!("{what}: {}{alone}.", list(&loops, 10)));
         lines.extend(helps.iter().take(MOST).filter_map(|trial| plainly(&trial.removed[0])));
     } else if let Some(set) = &found.set {
-        lines.push(format!("No single one helps; together these do, and none of them can stay: {} ({}).", names(&set.removed), went(set, found)));
+        lines.push(format!(
+            "No single one helps; together these do, and none of them can stay: {} ({}).",
+            names(&set.removed),
+            went(set, found)
+        ));
     } else if !helps.is_empty() {
-        lines.push("Only keeping calls away for a while helps: it comes to rest when nobody asks, and then stays well.".to_owned());
+        lines.push(
+            "Only keeping calls away for a while helps: it comes to rest when nobody asks, and then stays well.".to_owned(),
+        );
     } else if found.not_even_all {
-        lines.push("Not even all of them together help: what is left cannot carry the load that comes after the fault.".to_owned());
+        lines.push(
+            "Not even all of them together help: what is left cannot carry the load that comes after the fault.".to_owned(),
+        );
     }
-    let untried = if found.untried > 0 { format!("; {} were not tried, see --runs", plural(u64::from(found.untried), "thing")) } else { String::new() };
+    let untried = if found.untried > 0 {
+        format!("; {} were not tried, see --runs", plural(u64::from(found.untried), "thing"))
+    } else {
+        String::new()
+    };
     lines.push(format!("({} of at most {}{untried}.)", plural(u64::from(found.runs), "run"), found.most_runs));
     (title, lines)
 }
@@ -333,18 +381,28 @@ fn plainly(removal: &Removal) -> Option<String> {
             edge.to
         ),
         Removal::Queue(service) => {
-            format!("The queue of {service} lets everybody in, however long it is: whoever reaches its head has waited longer than anyone waits for the answer.")
+            format!(
+                "The queue of {service} lets everybody in, however long it is: whoever reaches its head has waited longer than anyone waits for the answer."
+            )
         }
         Removal::LateWork(service) => {
-            format!("The workers of {service} do not know who has left: they finish answers that nobody waits for, and those who still wait are late in turn.")
+            format!(
+                "The workers of {service} do not know who has left: they finish answers that nobody waits for, and those who still wait are late in turn."
+            )
         }
         Removal::Stampede(edge) => format!(
             "All who find the same thing missing in the cache ask {} for it at once, and those who give up leave nothing behind that would fill it again.",
             edge.to
         ),
-        Removal::Breaker(edge) => format!("The circuit breaker of {edge} stays open, or opens again and again, when the trouble behind it is over."),
-        Removal::Overtaking(topic) => format!("Nothing keeps the messages of {topic} about one thing in order: a late one is applied after a newer one."),
-        Removal::Redelivery(topic) => format!("A message of {topic} whose handling seemed to fail is delivered again, though it may have been applied."),
+        Removal::Breaker(edge) => {
+            format!("The circuit breaker of {edge} stays open, or opens again and again, when the trouble behind it is over.")
+        }
+        Removal::Overtaking(topic) => {
+            format!("Nothing keeps the messages of {topic} about one thing in order: a late one is applied after a newer one.")
+        }
+        Removal::Redelivery(topic) => {
+            format!("A message of {topic} whose handling seemed to fail is delivered again, though it may have been applied.")
+        }
         Removal::Calls(_) => return None,
     };
     Some(format!("  {sentence}"))
@@ -388,8 +446,14 @@ fn ending(told: &Told<'_>) -> Vec<String> {
     let mut lines = Vec::new();
     let outlived = |calm: Option<f64>| calm.filter(|&calm| calm > record.clear_s);
     // What had piled up and has gone since; the last to go held the users up.
-    let queues = story.queues.iter().filter_map(|queue| Some((outlived(queue.calm_s)?, format!("the queue of {} had drained", queue.node))));
-    let waves = story.retries.iter().filter_map(|wave| Some((outlived(wave.calm_s)?, format!("the retries on {} had ceased", wave.edge))));
+    let queues = story
+        .queues
+        .iter()
+        .filter_map(|queue| Some((outlived(queue.calm_s)?, format!("the queue of {} had drained", queue.node))));
+    let waves = story
+        .retries
+        .iter()
+        .filter_map(|wave| Some((outlived(wave.calm_s)?, format!("the retries on {} had ceased", wave.edge))));
     let mut gone: Vec<(f64, String)> = queues.chain(waves).collect();
     gone.sort_by(|a, b| a.0.total_cmp(&b.0));
     let gone: Vec<String> = gone.into_iter().map(|(calm, what)| format!("{what} at {}", at(calm))).collect();

@@ -29,7 +29,9 @@ pub fn milder(kind: &FaultKind, part: f64) -> Option<FaultKind> {
             FaultKind::Latency { add, jitter, distribution: None, leg: *leg, delivers_abandoned: *delivers_abandoned }
         }
         FaultKind::ConnectionDrop { probability } => FaultKind::ConnectionDrop { probability: share(*probability)? },
-        FaultKind::Loss { probability, retransmit } => FaultKind::Loss { probability: share(*probability)?, retransmit: *retransmit },
+        FaultKind::Loss { probability, retransmit } => {
+            FaultKind::Loss { probability: share(*probability)?, retransmit: *retransmit }
+        }
         FaultKind::Errors { probability } => FaultKind::Errors { probability: share(*probability)? },
         FaultKind::Duplicate { probability } => FaultKind::Duplicate { probability: share(*probability)? },
         FaultKind::MessageLoss { probability } => FaultKind::MessageLoss { probability: share(*probability)? },

@@ -98,7 +98,8 @@ edges:
         let names: Vec<String> = model.services.keys().cloned().collect();
         assert_eq!(only(&model, &names), model, "with all of them nothing changes");
         for mask in 1u32..1 << names.len() {
-            let kept: Vec<String> = names.iter().enumerate().filter(|(i, _)| mask >> i & 1 == 1).map(|(_, n)| n.clone()).collect();
+            let kept: Vec<String> =
+                names.iter().enumerate().filter(|(i, _)| mask >> i & 1 == 1).map(|(_, n)| n.clone()).collect();
             let left = only(&model, &kept);
             assert_eq!(left.services.keys().cloned().collect::<Vec<_>>(), kept);
             if !left.workload.is_empty() {

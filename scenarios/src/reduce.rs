@@ -15,7 +15,8 @@ pub fn ddmin<T: Clone>(items: &[T], mut fails: impl FnMut(&[T]) -> Option<bool>)
     while kept.len() >= 2 {
         let size = kept.len().div_ceil(parts);
         let chunks: Vec<Vec<T>> = kept.chunks(size).map(<[T]>::to_vec).collect();
-        let without = |i: usize| chunks.iter().enumerate().filter(|(j, _)| *j != i).flat_map(|(_, chunk)| chunk.clone()).collect();
+        let without =
+            |i: usize| chunks.iter().enumerate().filter(|(j, _)| *j != i).flat_map(|(_, chunk)| chunk.clone()).collect();
         // With two parts the complement of one is the other.
         let subsets = chunks.iter().cloned().map(|subset| (subset, 2));
         let complements = (0..chunks.len()).filter(|_| chunks.len() > 2).map(|i| (without(i), parts - 1));

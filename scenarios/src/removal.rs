@@ -82,7 +82,9 @@ impl Removal {
     pub fn of(&self) -> String {
         match self {
             Removal::Retries(edge) | Removal::Stampede(edge) | Removal::Breaker(edge) | Removal::Calls(edge) => edge.to_string(),
-            Removal::Queue(name) | Removal::LateWork(name) | Removal::Overtaking(name) | Removal::Redelivery(name) => name.clone(),
+            Removal::Queue(name) | Removal::LateWork(name) | Removal::Overtaking(name) | Removal::Redelivery(name) => {
+                name.clone()
+            }
         }
     }
 
@@ -146,7 +148,8 @@ fn share_flights(step: &mut Step, origin: &str) {
 pub fn candidates(model: &Model) -> Vec<Removal> {
     let mut found = Vec::new();
     for (name, edge) in &model.edges {
-        let tries = edge.retry.as_ref().map(|r| r.attempts.value).into_iter().chain(edge.hedge.as_ref().map(|h| h.attempts.value));
+        let tries =
+            edge.retry.as_ref().map(|r| r.attempts.value).into_iter().chain(edge.hedge.as_ref().map(|h| h.attempts.value));
         // (What a topic sends again is its own affair: see `Redelivery`.)
         if tries.max().is_some_and(|tries| tries > 1) && !model.topics.contains_key(&name.from) {
             found.push(Removal::Retries(name.clone()));

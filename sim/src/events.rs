@@ -142,7 +142,12 @@ mod tests {
                 let of = |kind: &str| kinds.get(kind).copied().unwrap_or(0);
                 let ended: u64 = result.entries.values().map(|entry| entry.requests).sum();
                 let failed: u64 = result.entries.values().map(|entry| entry.errors).sum();
-                assert_eq!((of("user_done") + of("user_failed"), of("user_failed")), (ended, failed), "{}: {kinds:?}", scenario.id);
+                assert_eq!(
+                    (of("user_done") + of("user_failed"), of("user_failed")),
+                    (ended, failed),
+                    "{}: {kinds:?}",
+                    scenario.id
+                );
                 let begun = scenario.faults.iter().filter(|fault| fault.start.as_secs_f64() < 20.0).count() as u64;
                 assert_eq!(of("fault_begins"), begun, "{}", scenario.id);
             }

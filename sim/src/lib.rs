@@ -25,8 +25,8 @@ pub use program::Program;
 pub use result::RunResult;
 pub use run::{Finished, Prepared, RunOptions};
 pub use single::{error_rate_at, judged};
-pub use story::story;
 pub use spans::{SpanOptions, Spans};
+pub use story::story;
 pub use sweep::{Progress, Shortcuts, SweepNotes, SweepOptions, series, sweep};
 pub use verify::verify;
 

@@ -90,7 +90,8 @@ mod tests {
                 swept.push(record);
                 ControlFlow::Continue(())
             };
-            sweep(&program, &scenarios, &options, &BTreeSet::new(), &mut sink, &|_| {}, &AtomicBool::new(false)).expect("it runs");
+            sweep(&program, &scenarios, &options, &BTreeSet::new(), &mut sink, &|_| {}, &AtomicBool::new(false))
+                .expect("it runs");
             for (scenario, swept) in scenarios.iter().zip(&swept) {
                 let options = RunOptions { seed: 3, horizon, warm_up, ..RunOptions::default() };
                 let single = judged(&program, scenario, &options, [7; 4]).expect("it fits");

@@ -139,8 +139,7 @@ fn waves(here: &Series, there: &Series, start: usize) -> Vec<RetryWave> {
         };
         let Some(first) = (start..buckets).find(|&b| in_wave(b)) else { continue };
         let seconds = (start..buckets).map(|b| (second_of(edge, b), b)).filter(|((_, retries), _)| *retries >= WAVE_RETRIES);
-        let ((peak_ratio, _), peak) =
-            seconds.fold(((0.0, 0), 0), |most, one| if one.0.0 > most.0.0 { one } else { most });
+        let ((peak_ratio, _), peak) = seconds.fold(((0.0, 0), 0), |most, one| if one.0.0 > most.0.0 { one } else { most });
         found.push(RetryWave {
             edge: name.clone(),
             first_s: end_of(first),
@@ -160,7 +159,8 @@ fn breaches(program: &Program, plan: &FaultPlan, record: &RunRecord, here: &Seri
     let second = |node: &NodeSeries, first_s: f64| {
         let end = ((first_s * 1e9).round() as u64 / BUCKET_NS) as usize;
         let end = end.clamp(1, node.ended.len().max(1));
-        let sum = |values: &[u32]| values[end.saturating_sub(SECOND).min(values.len())..end.min(values.len())].iter().sum::<u32>();
+        let sum =
+            |values: &[u32]| values[end.saturating_sub(SECOND).min(values.len())..end.min(values.len())].iter().sum::<u32>();
         let (ended, errors) = (sum(&node.ended), sum(&node.errors));
         (f64::from(errors) / f64::from(ended.max(1)), f64::from(node.p99_ms.get(end - 1).copied().unwrap_or(0.0)))
     };
@@ -244,7 +244,10 @@ fn aftermath(
             }
         })
         .filter(|s| {
-            s.wasted > 0.01 || s.utilisation > s.twin_utilisation + 0.05 || s.per_s > 1.1 * s.twin_per_s || s.per_s < 0.9 * s.twin_per_s
+            s.wasted > 0.01
+                || s.utilisation > s.twin_utilisation + 0.05
+                || s.per_s > 1.1 * s.twin_per_s
+                || s.per_s < 0.9 * s.twin_per_s
         })
         .collect();
     let strain = |s: &ServiceAfter| s.wasted + (s.utilisation - s.twin_utilisation).max(0.0) + s.mean_wait_ms / 1e6;
@@ -265,7 +268,9 @@ fn aftermath(
                 cause: main_cause(&calls.failed_attempts).to_owned(),
             }
         })
-        .filter(|e| e.calls_per_s > 0.0 && (e.failed > e.twin_failed + 0.01 || e.attempts_per_call > e.twin_attempts_per_call + 0.05))
+        .filter(|e| {
+            e.calls_per_s > 0.0 && (e.failed > e.twin_failed + 0.01 || e.attempts_per_call > e.twin_attempts_per_call + 0.05)
+        })
         .collect();
     edges.sort_by(|a, b| (b.failed + b.attempts_per_call).total_cmp(&(a.failed + a.attempts_per_call)));
     edges.truncate(SHOWN);
@@ -328,7 +333,10 @@ mod tests {
         let deepest = told.queues.iter().map(|queue| queue.peak).max();
         assert_eq!(deepest.map(f64::from), Some(record.queue_depth.peak), "the record's deepest queue is among them");
         for wave in &told.retries {
-            assert!(wave.peak_ratio >= wave.first_ratio && wave.first_ratio > wave.twin_ratio && wave.first_s > start, "{wave:?}");
+            assert!(
+                wave.peak_ratio >= wave.first_ratio && wave.first_ratio > wave.twin_ratio && wave.first_s > start,
+                "{wave:?}"
+            );
         }
     }
 

@@ -85,7 +85,11 @@ pub fn act(args: &args::Check) -> Result<(), Failure> {
     if let Some(path) = &args.markdown {
         output::write_file(path, |out| out.write_all(results.markdown().as_bytes()))?;
     }
-    if args.json { show::json(&results)? } else { show::text(&results.text())? }
+    if args.json {
+        show::json(&results)?
+    } else {
+        show::text(&results.text())?
+    }
     if results.all_hold() {
         return Ok(());
     }
@@ -103,7 +107,11 @@ pub fn act(args: &args::Check) -> Result<(), Failure> {
 fn files(args: &args::Check, path: &Path, checks: &Checks) -> Result<(PathBuf, Model, Vec<Scenario>), Failure> {
     let beside = |file: &str| path.parent().unwrap_or(Path::new("")).join(file);
     let model_path = args.model.clone().or_else(|| checks.model.as_deref().map(beside)).ok_or_else(|| {
-        Failure::refused(inputs::name(path), "model: the file to check, or --model MODEL.yaml", "write model: model.yaml into the file")
+        Failure::refused(
+            inputs::name(path),
+            "model: the file to check, or --model MODEL.yaml",
+            "write model: model.yaml into the file",
+        )
     })?;
     let model = inputs::model(&model_path)?;
     let scenarios = args.scenarios.clone().or_else(|| checks.scenarios.as_deref().map(beside));
@@ -139,7 +147,10 @@ fn cases(name: &str, bytes: &[u8], checks: &Checks, model: &Model, known: &[Scen
             errors.push(InputError {
                 place: Some(format!("/checks/{number}/runs")),
                 found: format!("at most {} runs", check.runs),
-                expected: format!("{fewest} or more: fewer cannot show a share of {} with confidence {}", check.share, check.confidence),
+                expected: format!(
+                    "{fewest} or more: fewer cannot show a share of {} with confidence {}",
+                    check.share, check.confidence
+                ),
                 help: "raise runs, or lower share or confidence".to_owned(),
                 ..InputError::default()
             });
@@ -273,7 +284,12 @@ fn broken_bound(
     Ok(check.bounds.iter().find(|bound| !bound.is_kept(record, at)).map(|bound| shown(bound, record, at)))
 }
 
-fn statement_result(check: &Check, number: usize, cases: &[Case], failing: &mut Vec<(usize, Scenario, RunRecord)>) -> CheckResult {
+fn statement_result(
+    check: &Check,
+    number: usize,
+    cases: &[Case],
+    failing: &mut Vec<(usize, Scenario, RunRecord)>,
+) -> CheckResult {
     let mine = cases.iter().filter(|case| case.check == number);
     let results: Vec<CaseResult> = mine
         .map(|case| {
@@ -302,7 +318,11 @@ fn statement_result(check: &Check, number: usize, cases: &[Case], failing: &mut 
     let sure = if check.share >= 1.0 {
         format!("in each of {} seeds", check.runs)
     } else {
-        format!("in {} of all seeds at least, {} sure", reports::words::share(check.share), reports::words::share(check.confidence))
+        format!(
+            "in {} of all seeds at least, {} sure",
+            reports::words::share(check.share),
+            reports::words::share(check.confidence)
+        )
     };
     CheckResult {
         id: check.id.clone(),
@@ -319,7 +339,13 @@ fn statement_result(check: &Check, number: usize, cases: &[Case], failing: &mut 
 }
 
 /// The scenario that a token names, in the scenario file.
-fn scenario_of<'a>(name: &str, bytes: &[u8], number: usize, token: &Token, known: &'a [Scenario]) -> Result<&'a Scenario, Failure> {
+fn scenario_of<'a>(
+    name: &str,
+    bytes: &[u8],
+    number: usize,
+    token: &Token,
+    known: &'a [Scenario],
+) -> Result<&'a Scenario, Failure> {
     named::kernel_only(token, "check")?;
     if let Some(scenario) = known.iter().find(|scenario| scenario_hash(scenario) == token.scenario) {
         return Ok(scenario);
@@ -327,7 +353,10 @@ fn scenario_of<'a>(name: &str, bytes: &[u8], number: usize, token: &Token, known
     let error = InputError {
         place: Some(format!("/checks/{number}/token")),
         found: token.to_string(),
-        expected: format!("the token of a scenario in the scenario file (hash {:08x}); none there has it", u32::from_be_bytes(token.scenario)),
+        expected: format!(
+            "the token of a scenario in the scenario file (hash {:08x}); none there has it",
+            u32::from_be_bytes(token.scenario)
+        ),
         help: "name the file that holds it: scenarios: scenarios.yaml, or --scenarios FILE".to_owned(),
         ..InputError::default()
     };
@@ -361,8 +390,18 @@ fn token_result(
         failing.push((number, scenario.clone(), record.clone()));
     }
     let says = match must {
-        Must::Hold => format!("the run of {} with seed {} no longer fails: {}", scenario.id, token.seed, bounds(&check.bounds, check.at.as_deref())),
-        Must::Fail => format!("the run of {} with seed {} still fails: not that {}", scenario.id, token.seed, bounds(&check.bounds, check.at.as_deref())),
+        Must::Hold => format!(
+            "the run of {} with seed {} no longer fails: {}",
+            scenario.id,
+            token.seed,
+            bounds(&check.bounds, check.at.as_deref())
+        ),
+        Must::Fail => format!(
+            "the run of {} with seed {} still fails: not that {}",
+            scenario.id,
+            token.seed,
+            bounds(&check.bounds, check.at.as_deref())
+        ),
     };
     Ok(CheckResult {
         id: check.id.clone(),

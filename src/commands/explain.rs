@@ -85,8 +85,7 @@ impl Search<'_> {
         let singles = tried.par_iter().map(|removal| self.try_without(std::slice::from_ref(removal), watched, asked, &as_it_is));
         let singles: Vec<Trial> = singles.collect::<Result<_, _>>()?;
         self.made += singles.len() as u32;
-        let policies: Vec<Removal> =
-            tried.iter().filter(|removal| !matches!(removal, Removal::Calls(_))).cloned().collect();
+        let policies: Vec<Removal> = tried.iter().filter(|removal| !matches!(removal, Removal::Calls(_))).cloned().collect();
         let (mut set, mut not_even_all) = (None, false);
         if !singles.iter().any(|trial| trial.helps) && policies.len() > 1 && self.made < self.most {
             self.made += 1;

@@ -38,7 +38,8 @@ pub fn act(args: &Replay) -> Result<(), Failure> {
     };
     let same = now == expected;
     if args.json {
-        let mut said = json!({ "token": args.token, "scenario": run.scenario.id, "digest": now, "expected": expected, "same": same });
+        let mut said =
+            json!({ "token": args.token, "scenario": run.scenario.id, "digest": now, "expected": expected, "same": same });
         if let Some(until) = until {
             said["until_s"] = json!(until.as_secs_f64());
             said["result"] = serde_json::to_value(finished.result()).expect("results are plain data");

@@ -54,9 +54,15 @@ fn way(args: &Shrink, run: &Named, record: &RunRecord) -> Result<Way, Failure> {
     found.ok_or_else(|| {
         let ways: Vec<&str> = Way::ALL.iter().filter(|(_, way)| way.is_in(record)).map(|(name, _)| *name).collect();
         let (expected, help) = if ways.is_empty() {
-            ("a run that fails: this one has no breach, no stale writes and no dead letters".to_owned(), "choose another token".to_owned())
+            (
+                "a run that fails: this one has no breach, no stale writes and no dead letters".to_owned(),
+                "choose another token".to_owned(),
+            )
         } else {
-            (format!("a way in which the run fails: {}", ways.join(", ")), format!("leave --keep away, or write --keep {}", ways[0]))
+            (
+                format!("a way in which the run fails: {}", ways.join(", ")),
+                format!("leave --keep away, or write --keep {}", ways[0]),
+            )
         };
         Failure::refused(&run.token, expected, help)
     })
@@ -105,7 +111,9 @@ impl Search {
                 self.try_fault(&model, &mut scenario, i, sudden);
             }
             let whole = scenario.faults[i].clone();
-            least_part(|part| tried_duration(&whole, part).map_or(Some(false), |changed| self.try_fault(&model, &mut scenario, i, changed)));
+            least_part(|part| {
+                tried_duration(&whole, part).map_or(Some(false), |changed| self.try_fault(&model, &mut scenario, i, changed))
+            });
             let whole = scenario.faults[i].clone();
             least_part(|part| {
                 let kind = milder(&whole.kind, part).filter(|kind| *kind != whole.kind);
@@ -147,7 +155,8 @@ impl Search {
 fn tried_duration(fault: &Fault, part: f64) -> Option<Fault> {
     let duration = milder_time(fault.duration, part);
     let ramps = fault.ramp_up.as_nanos().saturating_add(fault.ramp_down.as_nanos());
-    (!duration.is_zero() && duration < fault.duration && ramps <= duration.as_nanos()).then(|| Fault { duration, ..fault.clone() })
+    (!duration.is_zero() && duration < fault.duration && ramps <= duration.as_nanos())
+        .then(|| Fault { duration, ..fault.clone() })
 }
 
 /// An output folder with the one run, in which `replay` and `explain` find it.
@@ -161,7 +170,14 @@ fn write(dir: &OutputDir, run: &Named, model: &Model, scenario: &Scenario, recor
     dir.start_runs(&[record]).map(|_| ())
 }
 
-fn say(args: &Shrink, run: &Named, search: &Search, model: &Model, scenario: &Scenario, record: &RunRecord) -> Result<(), Failure> {
+fn say(
+    args: &Shrink,
+    run: &Named,
+    search: &Search,
+    model: &Model,
+    scenario: &Scenario,
+    record: &RunRecord,
+) -> Result<(), Failure> {
     let folder = args.output.to_string_lossy();
     let command = format!("foreshock replay {} --in {}", words::quoted(&record.token), words::quoted(&folder));
     if args.json {

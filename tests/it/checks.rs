@@ -83,12 +83,15 @@ fn clear_cases_end_early_and_a_failing_one_says_how_to_see_it() {
 #[test]
 fn a_known_failure_is_held_against_the_model_as_it_is_and_as_it_was_mended() {
     let storm = "version: 1\nscenarios: [ { id: storm, faults: [ { kind: slow, target: payment, start: 15s, duration: 10s, magnitude: { factor: 8 } } ] } ]";
-    let mended = SHOP.replace("attempts: 4,", "attempts: 4, budget: { ratio: 0.1, cap: 10, min_per_s: 0 },").replace("unbounded", "64");
+    let mended =
+        SHOP.replace("attempts: 4,", "attempts: 4, budget: { ratio: 0.1, cap: 10, min_per_s: 0 },").replace("unbounded", "64");
     let place = Place::new(&[("m.yaml", SHOP), ("mended.yaml", &mended), ("s.yaml", storm)]);
     let ranking = place.json("sweep m.yaml s.yaml --seeds 1 --horizon 60s -o out --json");
     let token = ranking["scenarios"][0]["token"].as_str().expect("a token").to_owned();
     let file = |must: &str| {
-        format!("version: 1\nmodel: m.yaml\nscenarios: s.yaml\nchecks: [ {{ id: storm, token: {token}, must: {must}, expect: {{ metastable: never }} }} ]\n")
+        format!(
+            "version: 1\nmodel: m.yaml\nscenarios: s.yaml\nchecks: [ {{ id: storm, token: {token}, must: {must}, expect: {{ metastable: never }} }} ]\n"
+        )
     };
     place.write("still.yaml", file("fail").as_bytes());
     place.write("gone.yaml", file("hold").as_bytes());
@@ -152,7 +155,10 @@ fn mistakes_name_their_line_and_what_to_do() {
     let slow = "faults: [ { kind: slow, target: payment, start: 15s, duration: 10s, magnitude: { factor: 8 } } ]";
     for (check, parts) in [
         (format!("{{ id: a, {slow}, expects: {{}} }}"), vec!["checks.yaml:4: /checks/0/expects", "did you mean expect?"]),
-        (format!("{{ id: a, {slow}, expect: {{ metastabel: never }} }}"), vec!["/checks/0/expect/metastabel", "did you mean metastable?"]),
+        (
+            format!("{{ id: a, {slow}, expect: {{ metastabel: never }} }}"),
+            vec!["/checks/0/expect/metastabel", "did you mean metastable?"],
+        ),
         (format!("{{ id: a, {slow}, expect: {{ metastable: seldom }} }}"), vec!["found:    seldom", "expected: never"]),
         ("{ id: a, expect: { metastable: never } }".to_owned(), vec!["one of faults, scenarios or token"]),
         (
@@ -163,14 +169,23 @@ fn mistakes_name_their_line_and_what_to_do() {
             format!("{{ id: a, {}, expect: {{ metastable: never }} }}", slow.replace("payment", "every topic")),
             vec!["/checks/0/faults/0/target", "none in this model"],
         ),
-        (format!("{{ id: a, {}, expect: {{ metastable: never }} }}", slow.replace("payment", "every servise")), vec!["did you mean every service?"]),
+        (
+            format!("{{ id: a, {}, expect: {{ metastable: never }} }}", slow.replace("payment", "every servise")),
+            vec!["did you mean every service?"],
+        ),
         (
             format!("{{ id: a, {slow}, expect: {{ error_rate_below: 0.1, at: shop->paymint }} }}"),
             vec!["/checks/0/expect/at", "did you mean shop->payment?"],
         ),
-        (format!("{{ id: a, {slow}, share: 0.999, runs: 100, expect: {{ metastable: never }} }}"), vec!["/checks/0/runs", "raise runs"]),
+        (
+            format!("{{ id: a, {slow}, share: 0.999, runs: 100, expect: {{ metastable: never }} }}"),
+            vec!["/checks/0/runs", "raise runs"],
+        ),
         (format!("{{ id: a, {slow}, confidence: 1, expect: {{ metastable: never }} }}"), vec!["/checks/0/confidence", "below 1"]),
-        ("{ id: a, scenarios: storm, expect: { metastable: never } }".to_owned(), vec!["/checks/0/scenarios/0", "found:    storm"]),
+        (
+            "{ id: a, scenarios: storm, expect: { metastable: never } }".to_owned(),
+            vec!["/checks/0/scenarios/0", "found:    storm"],
+        ),
         ("{ id: a, token: fs9-1 }".to_owned(), vec!["/checks/0/token", "the version is \"fs9\""]),
         ("{ id: a, token: fs1-00000000-00000000-w0-s1-h60s-k }".to_owned(), vec!["/checks/0/token", "none there has it"]),
         ("{ id: a, token: fs1-00000000-00000000-w0-s1-h60s-h }".to_owned(), vec!["a run of the hosted engine"]),

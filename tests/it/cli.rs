@@ -137,7 +137,9 @@ fn help_names_the_exit_codes_and_every_command_shows_an_example() {
     for code in ["0    done", "1    a check failed", "2    used wrongly", "101  a bug", "130  interrupted"] {
         assert!(help.contains(code), "{help}");
     }
-    for command in ["run", "learn", "inspect", "suggest", "sweep", "rank", "simulate", "replay", "explain", "shrink", "check", "schema"] {
+    for command in
+        ["run", "learn", "inspect", "suggest", "sweep", "rank", "simulate", "replay", "explain", "shrink", "check", "schema"]
+    {
         let help = place.fine(&format!("{command} --help"));
         assert!(help.contains(&format!("\n  foreshock {command} ")), "{command} shows no example:\n{help}");
     }

@@ -94,7 +94,10 @@ fn a_stampede_needs_many_who_ask_for_the_same() {
     let told = place.json(&format!("explain {token} --in out --json"));
     let singles = singles(&told);
     assert!(singles["stampede catalogue->database"], "single flight saves the database: {singles:?}");
-    assert!(!singles["retries catalogue->database"], "400 pages/s are ten times what it can do, with or without retries: {singles:?}");
+    assert!(
+        !singles["retries catalogue->database"],
+        "400 pages/s are ten times what it can do, with or without retries: {singles:?}"
+    );
     let text = place.fine(&format!("explain {token} --in out"));
     assert!(text.contains("cache loses all it holds") && text.contains("requests wait at database"), "{text}");
 }
@@ -108,7 +111,10 @@ fn stale_writes_are_told_although_nothing_broke() {
     let first = told["story"]["stale_writes"]["first_s"].as_f64().expect("a time");
     assert!((30.0..35.0).contains(&first), "{first}");
     let text = place.fine(&format!("explain {token} --in out"));
-    assert!(text.contains("An older update is applied over a newer one") && text.contains("What made the stale writes possible"), "{text}");
+    assert!(
+        text.contains("An older update is applied over a newer one") && text.contains("What made the stale writes possible"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -125,7 +131,9 @@ fn a_run_in_which_nothing_broke_is_said_to_be_one() {
     assert!(place.refused(&format!("explain {token} --in calm")).contains("the scenario that the token names"));
     let hosted = format!("{}-h", calm.strip_suffix("-k").expect("a kernel's token"));
     assert!(place.refused(&format!("explain {hosted} --in calm")).contains("a run of the hosted engine"));
-    assert!(place.refused(&format!("explain {} --in calm", calm.replace("fs1", "fs9"))).contains("the only one this build reads"));
+    assert!(
+        place.refused(&format!("explain {} --in calm", calm.replace("fs1", "fs9"))).contains("the only one this build reads")
+    );
 }
 
 #[test]
@@ -155,4 +163,22 @@ fn replay_shows_events_spans_and_a_part_of_the_run() {
     let part = String::from_utf8(place.read("part.jsonl")).expect("UTF-8");
     assert!(events.starts_with(&part) && part.len() * 3 < events.len(), "the events up to then");
     assert!(place.refused(&format!("replay {token} --in out --until 0s")).contains("a time after the run's start"));
+}
+
+#[test]
+fn a_run_of_the_hosted_engine_replays_but_shows_no_events() {
+    let model = "version: 1
+workload: { users: { to: a.get, open: { rate: 20/s } } }
+services:
+  a: { workers: 16, operations: { get: { paths: [ { steps: [ { work: { constant: 2ms } }, { call: b.get } ] } ] } } }
+  b: { workers: 4, operations: { get: { paths: [ { steps: [ { work: { constant: 5ms } } ] } ] } } }
+edges: { users->a: { latency: 1ms }, a->b: { latency: 1ms, timeout: 200ms } }
+";
+    let slow = "version: 1\nscenarios: [ { id: slow, faults: [ { kind: slow, target: b, start: 3s, duration: 2s, magnitude: { factor: 4 } } ] } ]";
+    let place = Place::new(&[("m.yaml", model), ("s.yaml", slow)]);
+    let ranking = place.json("sweep m.yaml s.yaml --engine hosted --seeds 1 --horizon 8s --warmup 1s -o out --json");
+    let token = ranking["scenarios"][0]["token"].as_str().expect("a token").to_owned();
+    assert!(token.ends_with("-h"), "{token}");
+    assert!(place.fine(&format!("replay {token} --in out")).contains("the same as the recorded run"));
+    assert!(place.refused(&format!("replay {token} --in out --events e.jsonl")).contains("a run of the hosted engine"));
 }

@@ -26,8 +26,21 @@ const FILE: Shape = Shape { name: "", keys: &["version", "model", "scenarios", "
 const CHECK: Shape = Shape {
     name: "check",
     keys: &[
-        "id", "why", "faults", "up_to", "load", "scenarios", "token", "must", "expect", "horizon", "warm_up", "world", "share",
-        "confidence", "runs",
+        "id",
+        "why",
+        "faults",
+        "up_to",
+        "load",
+        "scenarios",
+        "token",
+        "must",
+        "expect",
+        "horizon",
+        "warm_up",
+        "world",
+        "share",
+        "confidence",
+        "runs",
     ],
 };
 const EXPECT: Shape = Shape {
@@ -208,7 +221,8 @@ fn subject(fields: &Fields<'_>, m: &mut Mistakes) -> Option<Subject> {
                     return None;
                 }
             };
-            let must = fields.get("must").map_or(Some(Must::Hold), |at| at.word(&[("hold", Must::Hold), ("fail", Must::Fail)], m));
+            let must =
+                fields.get("must").map_or(Some(Must::Hold), |at| at.word(&[("hold", Must::Hold), ("fail", Must::Fail)], m));
             Some(Subject::Token { token, must: must? })
         }
         "scenarios" => {
@@ -273,9 +287,7 @@ fn family(at: &Cursor<'_>, m: &mut Mistakes) -> Option<Family> {
 fn expect(at: &Cursor<'_>, m: &mut Mistakes) -> Option<(Vec<Bound>, Option<String>)> {
     let fields = at.fields(&EXPECT, m)?;
     let mut bounds: Vec<Option<Bound>> = Vec::new();
-    for (key, failure) in
-        [("metastable", Failure::Metastable), ("cascade", Failure::Cascade), ("breach", Failure::Breach)]
-    {
+    for (key, failure) in [("metastable", Failure::Metastable), ("cascade", Failure::Cascade), ("breach", Failure::Breach)] {
         bounds.extend(fields.get(key).map(|at| at.word(&[("never", ())], m).map(|()| Bound::Never(failure))));
     }
     bounds.extend(fields.get("recovery_within").map(|at| at.duration(m).map(Bound::RecoveryWithin)));

@@ -269,13 +269,16 @@ impl Check {
                 }));
             }
             let each = |case: &Case| {
-                targets.iter().map(|target| {
-                    let mut case = case.clone();
-                    case.scenario.faults[i].target = target.clone();
-                    case.scenario.id = format!("{}.{}", case.scenario.id, id_of(&target.to_string()));
-                    case.label = joined(&case.label, &target.to_string());
-                    case
-                }).collect::<Vec<_>>()
+                targets
+                    .iter()
+                    .map(|target| {
+                        let mut case = case.clone();
+                        case.scenario.faults[i].target = target.clone();
+                        case.scenario.id = format!("{}.{}", case.scenario.id, id_of(&target.to_string()));
+                        case.label = joined(&case.label, &target.to_string());
+                        case
+                    })
+                    .collect::<Vec<_>>()
             };
             cases = cases.iter().flat_map(each).collect();
         }
@@ -322,6 +325,8 @@ fn id_of(name: &str) -> String {
             id.push('-');
         }
     }
+    // (ASCII alone, so that it may be cut anywhere.)
+    id.truncate(100);
     id
 }
 

@@ -75,7 +75,10 @@ fn a_check_speaks_of_every_target_at_every_degree() {
     let two = checks.checks[4].cases("/checks/4", &model, &[]).expect("it fits");
     assert_eq!(two.iter().map(|case| case.label.as_str()).collect::<Vec<_>>(), ["web", "db"]);
     let errors = checks.checks[1].cases("/checks/1", &model, &[]).expect_err("there are no such scenarios");
-    assert_eq!(errors.0.iter().map(|e| e.place.as_deref()).collect::<Vec<_>>(), [Some("/checks/1/scenarios/0"), Some("/checks/1/scenarios/1")]);
+    assert_eq!(
+        errors.0.iter().map(|e| e.place.as_deref()).collect::<Vec<_>>(),
+        [Some("/checks/1/scenarios/0"), Some("/checks/1/scenarios/1")]
+    );
 }
 
 #[test]
