@@ -164,3 +164,21 @@ fn replay_shows_events_spans_and_a_part_of_the_run() {
     assert!(events.starts_with(&part) && part.len() * 3 < events.len(), "the events up to then");
     assert!(place.refused(&format!("replay {token} --in out --until 0s")).contains("a time after the run's start"));
 }
+
+#[test]
+fn a_run_of_the_hosted_engine_replays_but_shows_no_events() {
+    let model = "version: 1
+workload: { users: { to: a.get, open: { rate: 20/s } } }
+services:
+  a: { workers: 16, operations: { get: { paths: [ { steps: [ { work: { constant: 2ms } }, { call: b.get } ] } ] } } }
+  b: { workers: 4, operations: { get: { paths: [ { steps: [ { work: { constant: 5ms } } ] } ] } } }
+edges: { users->a: { latency: 1ms }, a->b: { latency: 1ms, timeout: 200ms } }
+";
+    let slow = "version: 1\nscenarios: [ { id: slow, faults: [ { kind: slow, target: b, start: 3s, duration: 2s, magnitude: { factor: 4 } } ] } ]";
+    let place = Place::new(&[("m.yaml", model), ("s.yaml", slow)]);
+    let ranking = place.json("sweep m.yaml s.yaml --engine hosted --seeds 1 --horizon 8s --warmup 1s -o out --json");
+    let token = ranking["scenarios"][0]["token"].as_str().expect("a token").to_owned();
+    assert!(token.ends_with("-h"), "{token}");
+    assert!(place.fine(&format!("replay {token} --in out")).contains("the same as the recorded run"));
+    assert!(place.refused(&format!("replay {token} --in out --events e.jsonl")).contains("a run of the hosted engine"));
+}

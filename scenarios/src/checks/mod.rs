@@ -325,6 +325,8 @@ fn id_of(name: &str) -> String {
             id.push('-');
         }
     }
+    // (ASCII alone, so that it may be cut anywhere.)
+    id.truncate(100);
     id
 }
 
