@@ -13,14 +13,15 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let [case, seconds] = &arguments[..] else {
         // Run together with the other benches: there is nothing to measure without valgrind.
-        println!("usage: cargo bench --bench instructions -- chain3|healthy|storm SECONDS");
+        println!("usage: cargo bench --bench instructions -- chain3|healthy|unused|storm SECONDS");
         return;
     };
     let (model, scenario) = match &**case {
         "chain3" => (graphs::chain_3(), Scenario::default()),
         "healthy" => (graphs::twenty(), Scenario::default()),
+        "unused" => (graphs::twenty_and_unused(), Scenario::default()),
         "storm" => (graphs::twenty(), graphs::storm()),
-        other => panic!("no case {other}: chain3, healthy or storm"),
+        other => panic!("no case {other}: chain3, healthy, unused or storm"),
     };
     let horizon = Nanos::from_secs(seconds.parse().expect("seconds"));
     let program = Program::compile(&model, 0).expect("it compiles");

@@ -31,6 +31,25 @@ pub fn twenty() -> Model {
 
 /// The same with other numbers of services in each layer.
 pub fn layered(layers: &[usize]) -> Model {
+    layered_and(layers, "", "")
+}
+
+/// [`twenty`] beside three services that nobody calls and that have every policy there is: what a model does not use is to cost nothing.
+pub fn twenty_and_unused() -> Model {
+    layered_and(
+        &[1, 4, 7, 8],
+        "  spare-a: { workers: 4, operations: { op: { paths: [ { weight: 1, steps: [ { work: { constant: 1ms } }, { call: spare-b.op }, { call: spare-c.op } ] } ] } } }
+  spare-b: { workers: 4, queue: 10, discipline: lifo, codel: { target: 5ms, interval: 100ms }, autoscale: { target: 0.7, min: 1, max: 10, every: 15s, start_up: 5s, down_after: 60s }, warm_up: { lasting: 10s, factor: 2 }, operations: { op: { paths: [ { weight: 1, steps: [ { work: { constant: 1ms } } ] } ] } } }
+  spare-c: { replicas: 3, workers: 4, balance: two_choices, cancel_on_disconnect: true, health_check: { down_after: 5s, up_after: 5s }, adaptive_limit: { gradient: { tolerance: 2 }, initial: 20, min: 1, max: 200 }, operations: { op: { error_rate: 0.01, paths: [ { weight: 1, steps: [ { work: { constant: 1ms } } ] } ] } } }
+",
+        "  spare-a->spare-b: { latency: 3ms, timeout: 70ms, deadline: 200ms, propagate_deadline: true, breaker: { consecutive: 5, open: 1s }, max_in_flight: 10, retry: { attempts: 3, backoff: 20ms, budget: { ratio: 0.1, min_per_s: 1, cap: 5 } } }
+  spare-a->spare-c: { latency: 4ms, timeout: 80ms, hedge: { after: 50ms, attempts: 2 }, pool: { connections: 5, waiting: 10 }, breaker: { window: 20, min_calls: 10, threshold: 0.5, open: 1s } }
+",
+    )
+}
+
+/// Layers of services, and lines for others.
+fn layered_and(layers: &[usize], more_services: &str, more_edges: &str) -> Model {
     let (mut services, mut edges) = (String::new(), String::new());
     let mut first = 0;
     for (layer, &size) in layers.iter().enumerate() {
@@ -60,7 +79,7 @@ pub fn layered(layers: &[usize]) -> Model {
         first = below;
     }
     read(&format!(
-        "version: 1\nworkload: {{ users: {{ to: s0.op, open: {{ rate: 200/s }} }} }}\nservices:\n{services}edges:\n  users->s0: {{ timeout: 2s }}\n{edges}"
+        "version: 1\nworkload: {{ users: {{ to: s0.op, open: {{ rate: 200/s }} }} }}\nservices:\n{services}{more_services}edges:\n  users->s0: {{ timeout: 2s }}\n{edges}{more_edges}"
     ))
 }
 

@@ -28,65 +28,85 @@ pub fn bucket_middle_ns(bucket: u16) -> u64 {
     (units << UNIT_SHIFT) + (1 << (octave + UNIT_SHIFT - 1))
 }
 
-/// A histogram of latencies.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A histogram of latencies. It holds the octaves between its least and its greatest alone: what is measured seldom spans many, and thousands of histograms
+/// are to lie close together in memory.
+#[derive(Clone, Debug, Default)]
 pub struct Histogram {
-    counts: Box<[u32; BUCKETS]>,
-    total: u64,
-}
-
-impl Default for Histogram {
-    fn default() -> Self {
-        Histogram { counts: Box::new([0; BUCKETS]), total: 0 }
-    }
+    /// Of the buckets from `first` on: whole octaves.
+    counts: Box<[u32]>,
+    first: u32,
 }
 
 impl Histogram {
     /// Counts one latency by its bucket.
     #[inline]
     pub fn add(&mut self, bucket: u16) {
-        self.counts[usize::from(bucket)] += 1;
-        self.total += 1;
+        let at = u32::from(bucket).wrapping_sub(self.first) as usize;
+        match self.counts.get_mut(at) {
+            Some(count) => *count += 1,
+            None => {
+                self.reach(u32::from(bucket));
+                self.counts[(u32::from(bucket) - self.first) as usize] += 1;
+            }
+        }
     }
 
     /// Takes back one latency that was counted before.
     #[inline]
     pub fn remove(&mut self, bucket: u16) {
-        self.counts[usize::from(bucket)] -= 1;
-        self.total -= 1;
+        self.counts[(u32::from(bucket) - self.first) as usize] -= 1;
     }
 
     /// Adds all of another's counts.
     pub fn merge(&mut self, other: &Histogram) {
-        for (mine, theirs) in self.counts.iter_mut().zip(other.counts.iter()) {
+        if other.counts.is_empty() {
+            return;
+        }
+        self.reach(other.first);
+        self.reach(other.end() - 1);
+        let at = (other.first - self.first) as usize;
+        for (mine, theirs) in self.counts[at..].iter_mut().zip(other.counts.iter()) {
             *mine += theirs;
         }
-        self.total += other.total;
+    }
+
+    /// Makes room for a bucket.
+    #[cold]
+    #[inline(never)]
+    fn reach(&mut self, bucket: u32) {
+        let octave = bucket >> SUB_BITS << SUB_BITS;
+        let (first, end) = if self.counts.is_empty() {
+            (octave, octave + (1 << SUB_BITS))
+        } else {
+            (self.first.min(octave), self.end().max(octave + (1 << SUB_BITS)))
+        };
+        let mut counts = vec![0; (end - first) as usize].into_boxed_slice();
+        let at = self.first.saturating_sub(first) as usize;
+        counts[at..at + self.counts.len()].copy_from_slice(&self.counts);
+        (self.counts, self.first) = (counts, first);
+    }
+
+    /// The bucket after the last that it has room for.
+    fn end(&self) -> u32 {
+        self.first + self.counts.len() as u32
     }
 
     /// How many were counted.
     pub fn total(&self) -> u64 {
-        self.total
+        self.counts.iter().map(|&count| u64::from(count)).sum()
     }
 
     /// The bucket of the nearest-rank quantile (rank = ceil(p x n), p in per mille); `None` if empty. Scans from the top.
     pub fn quantile_bucket(&self, per_mille: u64) -> Option<u16> {
-        let rank = (self.total * per_mille).div_ceil(1000).max(1);
+        let total = self.total();
+        let rank = (total * per_mille).div_ceil(1000).max(1);
         // How many lie above the one looked for.
-        let mut above = self.total.checked_sub(rank)?;
-        // Octave by octave, then bucket by bucket.
-        for (octave, counts) in self.counts.chunks(1 << SUB_BITS).enumerate().rev() {
-            let here: u64 = counts.iter().map(|&count| u64::from(count)).sum();
-            if above >= here {
-                above -= here;
-                continue;
+        let mut above = total.checked_sub(rank)?;
+        for (at, &count) in self.counts.iter().enumerate().rev() {
+            if above < u64::from(count) {
+                return Some((self.first + at as u32) as u16);
             }
-            for (bucket, &count) in counts.iter().enumerate().rev() {
-                if above < u64::from(count) {
-                    return Some(((octave << SUB_BITS) + bucket) as u16);
-                }
-                above -= u64::from(count);
-            }
+            above -= u64::from(count);
         }
         None
     }
@@ -95,7 +115,21 @@ impl Histogram {
     pub fn quantile_ms(&self, per_mille: u64) -> f64 {
         self.quantile_bucket(per_mille).map_or(0.0, |bucket| bucket_middle_ns(bucket) as f64 / 1e6)
     }
+
+    /// The buckets that hold any, and how many.
+    fn held(&self) -> impl Iterator<Item = (u32, u32)> {
+        (self.first..).zip(self.counts.iter().copied()).filter(|&(_, count)| count > 0)
+    }
 }
+
+/// Equal if the same was counted, whatever they have room for.
+impl PartialEq for Histogram {
+    fn eq(&self, other: &Self) -> bool {
+        self.held().eq(other.held())
+    }
+}
+
+impl Eq for Histogram {}
 
 #[cfg(test)]
 mod tests {

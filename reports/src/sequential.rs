@@ -211,7 +211,7 @@ mod tests {
             for failed in outcomes(seed, 0.2).take(400) {
                 test.runs += 1;
                 test.failures += u32::from(failed);
-                if test.runs % 20 == 0 {
+                if test.runs.is_multiple_of(20) {
                     let [low, high] = test.interval();
                     assert!(low <= high);
                     ever |= !(low..=high).contains(&0.2);

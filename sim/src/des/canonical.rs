@@ -338,6 +338,8 @@ impl State {
             phase,
             role,
             flags,
+            spread: _,
+            uses: _,
             waits_since,
             deadline,
             next: _,
@@ -373,7 +375,7 @@ impl State {
     fn call_words<S: Sink>(&self, c: u32, execs: &Ranks, calls: &Ranks, messages: &Ranks, out: &mut S) {
         let Call {
             parent_key,
-            parent_line,
+            other_line: _, // see `parent_line`
             key,
             began,
             event: _,
@@ -404,8 +406,10 @@ impl State {
             in_bulkhead,
             link,
             follows,
-            plain: _, // a shorter way to the same end
+            plain: _,  // a shorter way to the same end
+            spread: _, // likewise
         } = self.calls[c];
+        let parent_line = self.calls[c].parent_line();
         let whose = match from {
             Parent::Exec => execs.of(parent),
             Parent::Entry | Parent::User => parent,

@@ -12,7 +12,7 @@ use models::system::{Cause, Jitter};
 use super::breaker::Breaker;
 use super::limits::Limits;
 use super::queue::Kind;
-use super::records::{Call, Exec, Link, Parent, Phase, Role, flag};
+use super::records::{Call, Exec, Link, Parent, Phase, Role, flag, other_line};
 use super::slab::Empty;
 use super::{Ended, Mark, State};
 use crate::program::{FAR_NS, NONE, PolicyP, SiteP, TOKEN, Tables, TargetP, cause_bit};
@@ -72,7 +72,7 @@ impl State {
         let call = &mut self.calls[c];
         *call = Call {
             parent_key,
-            parent_line,
+            other_line: other_line(parent_key, parent_line),
             key: parent_key.child(s.site, repetition, 0),
             began: self.now,
             site,
@@ -88,6 +88,7 @@ impl State {
             from,
             role,
             open: true,
+            spread: true,
             ..Call::EMPTY
         };
         if edge.guarded || deadline != FAR_NS {
@@ -221,8 +222,8 @@ impl State {
             return;
         }
         let call = &self.calls[c];
-        let (key, parent_line, repetition) = (call.key, call.parent_line, call.repetition);
-        let first = call.attempt == 0 && call.parent_key == call.parent_line;
+        let (key, parent_line, repetition) = (call.key, call.parent_line(), call.repetition);
+        let first = call.attempt == 0 && call.parent_key == parent_line;
         let line = if first { key } else { parent_line.child(site.site, repetition, 0) };
         self.launch(p, c, site, key, line, held, held_until);
     }
@@ -270,6 +271,8 @@ impl State {
             role: call.role,
             waits_since: held_until,
             generation: self.generation,
+            spread: true,
+            uses: exec.uses.wrapping_add(1),
             ..Exec::EMPTY
         };
         let transit = held + edge.latency;
@@ -462,7 +465,7 @@ impl State {
                 least + below(bits, most - least + 1)
             }
         };
-        call.previous_wait = wait;
+        (call.previous_wait, call.spread) = (wait, true);
         call.attempt += 1;
         // A wait that the deadline cuts short ends with it; the try that would follow fails at once.
         call.event = self.queue.push((self.now + wait).min(deadline), Kind::Resend, c);
@@ -556,7 +559,7 @@ impl State {
         }
         let call = &mut self.calls[c];
         (call.site, call.repetition, call.attempt, call.hedges, call.plain) = (site, repetition, 0, 0, false);
-        (call.began, call.previous_wait, call.deadline) = (self.now, 0, deadline);
+        (call.began, call.previous_wait, call.deadline, call.spread) = (self.now, 0, deadline, true);
         (call.timeout, call.exec, call.client) = (0, NONE, edge.state_base + offset);
         // Through the queue, so that a thousand repetitions that fail at once do not stand on each other's shoulders.
         call.event = self.queue.push(self.now, Kind::Resend, c);

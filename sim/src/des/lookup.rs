@@ -52,7 +52,8 @@ impl State {
 
     /// The store has answered: the cache is filled, and whoever waited for the same answer has it too.
     pub(super) fn origin_answered(&mut self, p: &Tables, c: u32) {
-        let Call { lookup, cache_key, parent_key, parent_line, repetition, request, .. } = self.calls[c];
+        let Call { lookup, cache_key, parent_key, repetition, request, .. } = self.calls[c];
+        let parent_line = self.calls[c].parent_line();
         let l = &p.lookups[lookup as usize];
         let followers = self.land(p, c);
         if l.fill == NONE {

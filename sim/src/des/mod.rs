@@ -89,8 +89,8 @@ pub(crate) struct State {
     flights: Flights,
     streams: Vec<Stream>,
     users: Vec<User>,
-    /// Requests that go on before the next event, with the generation of their slot.
-    ready: Vec<(u32, u32)>,
+    /// Requests that go on before the next event, with the uses of their slot.
+    ready: Vec<(u32, u16)>,
     woken: Vec<u32>,
     effects: effects::Effects,
     pub(crate) recorder: Recorder,
@@ -208,10 +208,10 @@ impl State {
     #[inline]
     fn go_on(&mut self, p: &Tables) {
         let mut next = 0;
-        while let Some(&(x, generation)) = self.ready.get(next) {
+        while let Some(&(x, uses)) = self.ready.get(next) {
             next += 1;
             let exec = &self.execs[x];
-            if exec.generation == generation && exec.phase == Phase::Ready {
+            if exec.uses == uses && exec.phase == Phase::Ready {
                 self.advance(p, x);
             }
         }

@@ -37,14 +37,18 @@ pub(crate) struct Exec {
     pub(super) role: Role,
     /// What else is to be known of it.
     pub(super) flags: u8,
-    // The second cache line: for those who wait, and for what few models use.
+    /// Its second cache line is not as in [`Exec::EMPTY`].
+    pub(super) spread: bool,
+    /// Counts uses of the slot, so that a note of it that lives no longer than an event can be known to be stale.
+    pub(super) uses: u16,
+    // The second cache line: for those who wait, and for what few models use. Plain calls never touch it.
     /// When it began to wait for a worker; in transit, until when a fault holds it back where it can still be let go.
     pub(super) waits_since: u64,
     /// When nobody wants its answer any more; `FAR_NS`: never.
     pub(super) deadline: u64,
     pub(super) next: u32,
     pub(super) prev: u32,
-    /// Counts uses of the slot, so that a note of it can be known to be stale.
+    /// Tells publishes from each other, so that a note of one can be known to be stale.
     pub(super) generation: u32,
     pub(super) cache_key: u32,
     /// The message that it handles.
@@ -88,6 +92,8 @@ impl Empty for Exec {
         phase: Phase::Free,
         role: Role::Plain,
         flags: 0,
+        spread: false,
+        uses: 0,
         waits_since: 0,
         deadline: FAR_NS,
         next: NONE,
@@ -99,6 +105,14 @@ impl Empty for Exec {
 }
 
 impl Exec {
+    /// Whether its second cache line is as in [`Exec::EMPTY`].
+    pub(super) fn is_narrow(&self) -> bool {
+        let Exec { waits_since, deadline, next, prev, generation, cache_key, message, .. } = Exec::EMPTY;
+        (self.waits_since, self.deadline) == (waits_since, deadline)
+            && (self.next, self.prev, self.generation) == (next, prev, generation)
+            && (self.cache_key, self.message) == (cache_key, message)
+    }
+
     #[inline]
     pub(super) fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
@@ -160,7 +174,6 @@ pub(crate) enum Parent {
 #[repr(C, align(64))]
 pub(crate) struct Call {
     pub(super) parent_key: Key,
-    pub(super) parent_line: Key,
     /// Names the current try.
     pub(super) key: Key,
     pub(super) began: u64,
@@ -174,7 +187,21 @@ pub(crate) struct Call {
     /// The slot of who made it, by `from`.
     pub(super) parent: u32,
     pub(super) request: u32,
-    // The second cache line.
+    pub(super) attempt: u16,
+    pub(super) from: Parent,
+    pub(super) reply: Option<Cause>,
+    pub(super) hit: bool,
+    pub(super) open: bool,
+    /// Its site is a plain one, and it is the only call that its caller waits for.
+    pub(super) plain: bool,
+    /// Its second cache line is not as in [`Call::EMPTY`].
+    pub(super) spread: bool,
+    // The second cache line. Plain calls touch it only if they are tried again.
+    /// The line of who made it; 0 if that is its key.
+    pub(super) other_line: Key,
+    pub(super) previous_wait: u64,
+    /// When it fails whatever happens; `FAR_NS`: never.
+    pub(super) deadline: u64,
     /// Neighbours among its parent's open calls, or among a hedged call's tries.
     pub(super) next_open: u32,
     pub(super) previous_open: u32,
@@ -184,37 +211,27 @@ pub(crate) struct Call {
     pub(super) cache_key: u32,
     /// The next who waits for the same connection, or for the same answer of a store.
     pub(super) next_waiter: u32,
-    pub(super) attempt: u16,
+    /// The first of a hedged call's open tries.
+    pub(super) first_hedge: u32,
     pub(super) repetition: u16,
     pub(super) repetitions: u16,
     /// Hedged tries sent.
     pub(super) hedges: u16,
-    pub(super) previous_wait: u64,
-    /// When it fails whatever happens; `FAR_NS`: never.
-    pub(super) deadline: u64,
-    /// The first of a hedged call's open tries.
-    pub(super) first_hedge: u32,
-    pub(super) from: Parent,
     pub(super) role: Role,
-    pub(super) reply: Option<Cause>,
-    pub(super) hit: bool,
     /// A half-open breaker let it through to see.
     pub(super) probe: bool,
-    pub(super) open: bool,
     /// Counts in its caller's bulkhead.
     pub(super) in_bulkhead: bool,
     /// Holds a connection of its caller's pool, or waits for one.
     pub(super) link: Link,
     /// It waits for the answer that another request of its caller's replica has asked the store for.
     pub(super) follows: bool,
-    /// Its site is a plain one, and it is the only call that its caller waits for.
-    pub(super) plain: bool,
 }
 
 impl Empty for Call {
     const EMPTY: Call = Call {
         parent_key: Key(0),
-        parent_line: Key(0),
+        other_line: Key(0),
         key: Key(0),
         began: 0,
         event: 0,
@@ -246,7 +263,37 @@ impl Empty for Call {
         link: Link::None,
         follows: false,
         plain: false,
+        spread: false,
     };
+}
+
+impl Call {
+    /// Whether its second cache line is as in [`Call::EMPTY`].
+    pub(super) fn is_narrow(&self) -> bool {
+        let Call { other_line, previous_wait, deadline, next_open, previous_open, client, lookup, .. } = Call::EMPTY;
+        let Call { cache_key, next_waiter, first_hedge, repetition, repetitions, hedges, .. } = Call::EMPTY;
+        let Call { role, probe, in_bulkhead, link, follows, .. } = Call::EMPTY;
+        let (waits, ways) = ((previous_wait, deadline), (role, probe, in_bulkhead, link, follows));
+        let links = (next_open, previous_open, client, lookup, cache_key, next_waiter, first_hedge);
+        self.other_line == other_line
+            && (self.previous_wait, self.deadline) == waits
+            && (self.next_open, self.previous_open, self.client, self.lookup) == (links.0, links.1, links.2, links.3)
+            && (self.cache_key, self.next_waiter, self.first_hedge) == (links.4, links.5, links.6)
+            && (self.repetition, self.repetitions, self.hedges) == (repetition, repetitions, hedges)
+            && (self.role, self.probe, self.in_bulkhead, self.link, self.follows) == ways
+    }
+
+    /// Names the request of who made it, whatever the attempt.
+    #[inline]
+    pub(super) fn parent_line(&self) -> Key {
+        if self.other_line == Key(0) { self.parent_key } else { self.other_line }
+    }
+}
+
+/// What is to be kept as a call's `other_line`.
+#[inline]
+pub(super) fn other_line(parent_key: Key, parent_line: Key) -> Key {
+    if parent_line == parent_key { Key(0) } else { parent_line }
 }
 
 /// A try and its connection.
@@ -263,6 +310,7 @@ pub(crate) enum Link {
 }
 
 const _: () = assert!(size_of::<Exec>() == 128 && size_of::<Call>() == 128, "two cache lines each");
+const _: () = assert!(std::mem::offset_of!(Exec, waits_since) == 64 && std::mem::offset_of!(Call, other_line) == 64);
 
 /// One replica of a service.
 #[derive(Clone, Copy, Debug)]

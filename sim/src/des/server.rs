@@ -137,8 +137,8 @@ impl State {
     pub(super) fn make_ready(&mut self, x: u32) {
         let exec = &mut self.execs[x];
         exec.phase = Phase::Ready;
-        let generation = exec.generation;
-        self.ready.push((x, generation));
+        let uses = exec.uses;
+        self.ready.push((x, uses));
     }
 
     /// Goes on with a request's steps until it has to wait or is done.
@@ -286,7 +286,7 @@ impl State {
     fn enqueue(&mut self, x: u32) {
         let exec = &mut self.execs[x];
         exec.phase = Phase::Queued;
-        exec.waits_since = self.now;
+        (exec.waits_since, exec.spread) = (self.now, true);
         let replica = &mut self.replicas[exec.replica as usize];
         (exec.next, exec.prev) = (NONE, replica.tail);
         let last = std::mem::replace(&mut replica.tail, x);

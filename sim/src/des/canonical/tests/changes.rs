@@ -11,14 +11,14 @@ pub(super) type Change = Box<dyn Fn(&mut State) -> bool>;
 fn exec(wanted: impl Fn(&Exec) -> bool + 'static, change: impl Fn(&mut Exec) + 'static) -> Change {
     Box::new(move |s| {
         let found = (0..s.execs.slots()).find(|&x| s.execs[x].phase != Phase::Free && wanted(&s.execs[x]));
-        found.map(|x| change(&mut s.execs[x])).is_some()
+        found.map(|x| (change(&mut s.execs[x]), s.execs[x].spread = true)).is_some()
     })
 }
 
 fn call(wanted: impl Fn(&Call) -> bool + 'static, change: impl Fn(&mut Call) + 'static) -> Change {
     Box::new(move |s| {
         let found = (0..s.calls.slots()).find(|&c| s.calls[c].open && wanted(&s.calls[c]));
-        found.map(|c| change(&mut s.calls[c])).is_some()
+        found.map(|c| (change(&mut s.calls[c]), s.calls[c].spread = true)).is_some()
     })
 }
 
@@ -121,7 +121,7 @@ pub(super) fn changes() -> Vec<(&'static str, Change)> {
         ("a request's cache key", exec(always, |x| x.cache_key ^= 1)),
         ("a request's message", exec(|x| x.message != NONE, |x| x.message = NONE)),
         ("a call's parent key", call(every, |c| c.parent_key.0 ^= 1)),
-        ("a call's parent line", call(every, |c| c.parent_line.0 ^= 1)),
+        ("a call's parent line", call(every, |c| c.other_line = Key(c.parent_line().0 ^ 1))),
         ("a call's key", call(every, |c| c.key.0 ^= 1)),
         ("when a call began", call(every, |c| c.began -= 1)),
         ("a call's site", call(every, |c| c.site += 1)),
