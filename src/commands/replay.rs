@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use models::error::{InputError, InputErrors};
-use models::format::write_model;
+use models::format::canonical_text;
 use models::units::Nanos;
 use scenarios::format::read_scenarios;
 use scenarios::scenario::Scenario;
@@ -29,7 +29,7 @@ pub fn act(args: &Replay) -> Result<(), Failure> {
     })?;
     let dir = find(args.dir.as_deref())?;
     let model = inputs::model(&dir.join(output::MODEL))?;
-    if model_hash(&write_model(&model)) != token.model {
+    if model_hash(&canonical_text(&model)) != token.model {
         return Err(missing(&token, "model", &dir.join(output::MODEL)));
     }
     let scenario = scenario(&dir, &token)?;

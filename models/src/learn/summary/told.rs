@@ -99,8 +99,13 @@ impl Pair {
     /// One-way network time: half of what the caller waited longer than the callee took.
     pub(super) fn latency(&self) -> Option<Nanos> {
         let (server, client) = (mean(self.server.as_ref()?)?, mean(self.client.as_ref()?)?);
-        (client > server).then(|| Nanos::from_secs_f64((client - server) / 2.0))
+        (client > server).then(|| time((client - server) / 2.0))
     }
+}
+
+/// Seconds as a time that can be written and read again: a bucket's bound may be any number.
+pub(super) fn time(seconds: f64) -> Nanos {
+    Nanos::from_secs_f64(seconds).min(Nanos::LONGEST)
 }
 
 /// Mean seconds.
@@ -158,7 +163,7 @@ pub(super) fn quantiles(histogram: &Histogram) -> Option<Vec<(f64, Nanos)>> {
         Some(last) if last.0 > 0.999_999 => last.0 = 1.0,
         _ => points.push((1.0, 2.0 * last_finite)),
     }
-    Some(points.into_iter().map(|(share, seconds)| (share, Nanos::from_secs_f64(seconds))).collect())
+    Some(points.into_iter().map(|(share, seconds)| (share, time(seconds))).collect())
 }
 
 /// All times of what a service answered, weighted by how often it was asked: its mean, and the shape with the most weight.
