@@ -292,6 +292,8 @@ fn nonsense_in_summaries_is_skipped_or_refused() {
           expected: calls between services, or rates above 0
           help:     ask for a time with traffic in it"#]]
     .assert_eq(&nobody.expect_err("nothing to learn").to_string());
+    let arrows = lesson(&[br#"[{"parent":"a->b","child":"*","callCount":5}]"#]);
+    assert_eq!(arrows.model.services.keys().collect::<Vec<_>>(), ["a-b", "star"]);
     // Counters and bounds may hold any number; a model may not.
     let wild = lesson(&[br#"{"data":[{"parent":"a","child":"b","callCount":9223372036854775807}]}"#]);
     assert_eq!(wild.model.workload["users"].rate.value, models::check::MAX_PER_S);

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dist::Dist;
+use crate::learn::log::plain_name;
 use crate::trace::{CallSummary, GraphSummary, Histogram, Times, Volume};
 use crate::units::Nanos;
 
@@ -47,7 +48,8 @@ impl Told {
         // Failures may stand in another file than the calls.
         let mut failed: BTreeMap<(Option<String>, String), f64> = BTreeMap::new();
         for summary in summaries {
-            for (ends, call) in &summary.calls {
+            for ((from, to), call) in &summary.calls {
+                let ends = (from.as_deref().map(plain), plain(to));
                 let per_s = |volume: Volume| match volume {
                     Volume::PerSecond(rate) => rate,
                     Volume::Count(count) => count / summary.seconds.unwrap_or(ASSUMED_SECONDS),
@@ -67,7 +69,7 @@ impl Told {
                 }
                 pair.take_times(call);
             }
-            told.gateways.extend(summary.gateways.iter().cloned());
+            told.gateways.extend(summary.gateways.iter().map(|name| plain(name)));
             for (what, n) in &summary.left_out {
                 *told.left_out.entry(what.clone()).or_default() += n;
             }
@@ -82,6 +84,11 @@ impl Told {
     pub(super) fn into(&self, service: &str) -> impl Iterator<Item = &Pair> {
         self.pairs.iter().filter(move |((_, to), _)| to == service).map(|(_, pair)| pair)
     }
+}
+
+/// A name that a model can be written with.
+fn plain(name: &str) -> String {
+    plain_name(name, "unknown")
 }
 
 impl Pair {
