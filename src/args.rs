@@ -98,6 +98,19 @@ pub enum Command {
     Schema(Schema),
 }
 
+impl Command {
+    /// How many threads it may use; `None`: as many as there are cores.
+    pub fn threads(&self) -> Option<NonZeroUsize> {
+        match self {
+            Command::Run(args) => args.effort.threads,
+            Command::Learn(args) => args.threads,
+            Command::Inspect(args) => args.threads,
+            Command::Sweep(args) => args.effort.threads,
+            _ => None,
+        }
+    }
+}
+
 /// What is read and how.
 #[derive(Debug, Args)]
 pub struct Traces {
@@ -257,6 +270,9 @@ pub struct Learn {
     /// Print what was read as JSON.
     #[arg(long)]
     pub json: bool,
+    /// Threads; the model is the same with any number [default: all cores].
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
 }
 
 /// Arguments of `inspect`.
@@ -277,6 +293,9 @@ pub struct Inspect {
     /// Print the same as JSON.
     #[arg(long)]
     pub json: bool,
+    /// Threads; what is shown is the same with any number [default: all cores].
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
 }
 
 /// Arguments of `suggest`.

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use models::error::{InputError, InputErrors};
-use models::format::write_model;
+use models::format::canonical_text;
 use models::system::Model;
 use models::units::Nanos;
 use scenarios::format::read_scenarios;
@@ -45,7 +45,7 @@ impl Named {
         let token = read(token)?;
         let dir = folder(command, dir)?;
         let model = inputs::model(&dir.join(output::MODEL))?;
-        if model_hash(&write_model(&model)) != token.model {
+        if model_hash(&canonical_text(&model)) != token.model {
             return Err(missing(&token, "model", &dir.join(output::MODEL)));
         }
         let path = dir.join(output::SCENARIOS);

@@ -11,7 +11,7 @@ use std::process;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use models::format::write_model;
+use models::format::canonical_text;
 use models::system::Model;
 use models::units::{Nanos, SimTime};
 use scenarios::record::RunRecord;
@@ -56,7 +56,7 @@ pub fn sweep(dir: &OutputDir, model: &Model, batches: &[Batch], effort: &Effort)
             .collect(),
     };
     let seeds: Vec<u64> = (0..u64::from(effort.seeds.get())).map(|i| effort.seed.wrapping_add(i)).collect();
-    let naming = Naming { model: model_hash(&write_model(model)), world: effort.world, engine: effort.engine.into() };
+    let naming = Naming { model: model_hash(&canonical_text(model)), world: effort.world, engine: effort.engine.into() };
     let program = Program::compile(model, effort.world)?;
     if naming.engine == Engine::Hosted {
         show::note(format_args!("the hosted engine: {} hosts, a clock of {}", sim::hosted::hosts(&program), sim::hosted::TICK));

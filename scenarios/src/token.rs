@@ -111,7 +111,7 @@ impl FromStr for Token {
     }
 }
 
-/// Fingerprint of a model: of its canonical text, as the model file's writer gives it. SHA-256, cut to 4 bytes.
+/// Fingerprint of a model: of its canonical text, as `models::format::canonical_text` gives it. SHA-256, cut to 4 bytes.
 pub fn model_hash(canonical_text: &str) -> [u8; 4] {
     short_hash(canonical_text)
 }

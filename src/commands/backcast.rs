@@ -90,9 +90,11 @@ fn at_load_of(first: &Lesson, came: &Lesson, steady: bool) -> Model {
     let mut model = first.model.clone();
     for entry in model.workload.values_mut() {
         let Some(other) = came.model.workload.values().find(|other| other.to.service == entry.to.service) else {
-            entry.rate.value = 1e-6; // nobody came here any more
+            (entry.closed, entry.rate.value) = (None, 1e-6); // nobody came here any more
             continue;
         };
+        // Whoever they are, they come as they came.
+        entry.closed = None;
         entry.rate.value = other.rate.value;
         entry.curve = if steady { None } else { other.curve.clone() };
     }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use models::error::{InputError, InputErrors};
-use models::format::{doc, write_model};
+use models::format::{canonical_text, doc, write_model};
 use models::system::Model;
 use models::units::Nanos;
 use reports::checks::{CaseResult, CheckResult, CheckResults, Failing, Status, bounds, shown};
@@ -61,7 +61,7 @@ pub fn act(args: &args::Check) -> Result<(), Failure> {
     // All mistakes before any run.
     let mut cases = cases(&name, &bytes, &checks, &model, &known)?;
     check_boundaries(&name, &bytes, &checks, &model)?;
-    let hash = model_hash(&write_model(&model));
+    let hash = model_hash(&canonical_text(&model));
     let mut results: Vec<CheckResult> = Vec::new();
     let mut runs = run_cases(args, &checks, &model, hash, &mut cases)?;
     let mut failing: Vec<(usize, Scenario, RunRecord)> = Vec::new();

@@ -4,7 +4,7 @@
 //! (`scenarios::removal`), `reports` words both.
 //! Always true: the same token gets the same words, on any number of threads: what is run next follows from what came of the runs before.
 
-use models::format::write_model;
+use models::format::canonical_text;
 use models::system::EdgeName;
 use models::units::{Nanos, SimTime};
 use rayon::prelude::*;
@@ -192,7 +192,7 @@ impl Search<'_> {
         removed.iter().for_each(|removal| removal.apply(&mut model, &mut scenario, rest));
         let program = Program::compile(&model, self.run.token.world)?;
         let options = RunOptions { horizon: watched, ..self.run.options() };
-        Ok(judged(&program, &scenario, &options, model_hash(&write_model(&model)))?)
+        Ok(judged(&program, &scenario, &options, model_hash(&canonical_text(&model)))?)
     }
 }
 

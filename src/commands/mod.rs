@@ -24,8 +24,12 @@ pub mod suggest;
 pub mod sweep;
 pub mod verify;
 
-/// Does what was asked.
+/// Does what was asked, with no more threads than were asked for.
 pub fn act(command: Command) -> Result<(), Failure> {
+    if let Some(threads) = command.threads() {
+        // Reading and learning use the pool that everybody shares; sweeps make one of their own, as large. It fails if there is one already.
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
+    }
     match command {
         Command::Run(args) => run::act(&args),
         Command::Learn(args) => learn::act(&args),

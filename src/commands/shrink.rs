@@ -4,7 +4,7 @@
 //! Always true: what is written has been run and fails so; the same token and number of runs give the same files.
 //! Not here: why it fails (`explain`).
 
-use models::format::write_model;
+use models::format::{canonical_text, write_model};
 use models::system::Model;
 use models::units::Nanos;
 use reports::words;
@@ -81,7 +81,7 @@ impl Search {
     fn record(&mut self, model: &Model, scenario: &Scenario) -> Result<RunRecord, Failure> {
         self.made += 1;
         let program = Program::compile(model, self.world)?;
-        Ok(judged(&program, scenario, &self.options, model_hash(&write_model(model)))?)
+        Ok(judged(&program, scenario, &self.options, model_hash(&canonical_text(model)))?)
     }
 
     /// Whether it still fails in the same way; `None` if no more runs may be made. What makes no sense does not fail.

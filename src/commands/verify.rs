@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use models::format::write_model;
+use models::format::canonical_text;
 use models::units::Nanos;
 use reports::engines::{self, EngineRow};
 use scenarios::format::read_scenarios;
@@ -49,7 +49,7 @@ pub fn act(args: &Verify) -> Result<(), Failure> {
             warm_up: *warm_up,
             threads: args.threads.map_or(0, std::num::NonZeroUsize::get),
             max_events: RunOptions::default().max_events,
-            model_hash: model_hash(&write_model(&model)),
+            model_hash: model_hash(&canonical_text(&model)),
             shortcuts: Shortcuts::None,
             engine: Engine::Hosted,
         };

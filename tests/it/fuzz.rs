@@ -4,12 +4,14 @@
 //! `.ci/fuzz` runs 100,000.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 
 use flate2::Compression;
+use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
+use models::format::{read_model, write_model};
 use models::learn::{LearnOptions, learn};
-use models::trace::{Format, Limits, ReadOptions, Reader, TraceSet};
+use models::trace::{CsvMap, Format, Limits, ReadOptions, Reader, TraceSet};
 use proptest::prelude::*;
 use proptest::test_runner::{TestCaseError, TestRunner};
 
@@ -117,11 +119,11 @@ fn mutate(bytes: &mut Vec<u8>, mutation: &Mutation) {
     }
 }
 
-/// What is always true of what was read; and that it teaches something sensible or is refused.
-fn survives(bytes: &[u8]) -> Result<(), TestCaseError> {
+/// What is always true of what was read; and that it teaches something sensible, which can be written and read again, or is refused.
+fn survives(bytes: &[u8], map: Option<&CsvMap>) -> Result<(), TestCaseError> {
     let limits = Limits { value_bytes: 1 << 20, frame_bytes: 1 << 20, ..Limits::default() };
     for strict in [true, false] {
-        let options = ReadOptions { strict, limits: limits.clone(), ..ReadOptions::default() };
+        let options = ReadOptions { strict, csv_map: map.cloned(), limits: limits.clone(), ..ReadOptions::default() };
         let Some(set) = read(&options, bytes) else { continue };
         let mut spans = 0;
         for trace in &set.traces {
@@ -143,15 +145,17 @@ fn survives(bytes: &[u8]) -> Result<(), TestCaseError> {
             prop_assert_eq!(set.files[0].skipped, 0);
             continue;
         }
-        if let Ok(lesson) = learn(&set, &LearnOptions::default())
-            && let Err(errors) = models::check::check(&lesson.model)
-        {
-            return Err(TestCaseError::fail(format!("a learned model is not sound: {errors}")));
+        if let Ok(lesson) = learn(&set, &LearnOptions::default()) {
+            if let Err(errors) = models::check::check(&lesson.model) {
+                return Err(TestCaseError::fail(format!("a learned model is not sound: {errors}")));
+            }
+            match read_model("learned.yaml", write_model(&lesson.model).as_bytes()) {
+                Ok(again) => prop_assert!(again == lesson.model, "a learned model is read as another one"),
+                Err(errors) => return Err(TestCaseError::fail(format!("a learned model cannot be read: {errors}"))),
+            }
         }
-        let few = read(
-            &ReadOptions { strict, limits: Limits { kept_spans: 7, trace_spans: 3, ..limits.clone() }, ..ReadOptions::default() },
-            bytes,
-        );
+        let few =
+            read(&ReadOptions { limits: Limits { kept_spans: 7, trace_spans: 3, ..limits.clone() }, ..options.clone() }, bytes);
         if let Some(few) = few {
             prop_assert!(few.spans() <= 7);
             // Spans of traces that are not kept are looked at less closely.
@@ -170,7 +174,14 @@ fn read(options: &ReadOptions, bytes: &[u8]) -> Option<TraceSet> {
 
 /// Damages the specimens in as many ways as are asked for.
 fn target(specimens: Vec<Vec<u8>>) {
-    assert!(specimens.iter().all(|bytes| survives(bytes).is_ok()), "what is not damaged is read");
+    target_of(specimens, None);
+}
+
+/// The same for tables with a map.
+fn target_of(specimens: Vec<Vec<u8>>, map: Option<&CsvMap>) {
+    for bytes in &specimens {
+        survives(bytes, map).unwrap_or_else(|why| panic!("what is not damaged is read: {why}"));
+    }
     let cases = std::env::var("FORESHOCK_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(2_000);
     let config = ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 2_000, ..ProptestConfig::default() };
     let case = (any::<prop::sample::Index>(), prop::collection::vec(mutation(), 1..6));
@@ -179,7 +190,7 @@ fn target(specimens: Vec<Vec<u8>>) {
         for mutation in &mutations {
             mutate(&mut bytes, mutation);
         }
-        survives(&bytes)
+        survives(&bytes, map)
     });
     result.unwrap_or_else(|failure| panic!("{failure}"));
 }
@@ -188,6 +199,11 @@ fn target(specimens: Vec<Vec<u8>>) {
 fn real(files: &[&str]) -> Vec<Vec<u8>> {
     let read = |file: &&str| {
         let mut bytes = fs::read(shared(&format!("data/traces/{file}"))?).expect("a file that is there can be read");
+        if file.ends_with(".gz") {
+            let packed = std::mem::take(&mut bytes);
+            let mut unpacked = GzDecoder::new(packed.as_slice()).take(LONGEST as u64);
+            unpacked.read_to_end(&mut bytes).expect("it is whole");
+        }
         bytes.truncate(LONGEST);
         Some(bytes)
     };
@@ -246,7 +262,7 @@ fn damaged_otlp_protobuf() {
     ]);
     let mut traffic = Vec::new();
     let mut made = crate::scale::traffic::Traffic::new(20, crate::scale::traffic::Encoding::Protobuf);
-    std::io::Read::read_to_end(&mut made, &mut traffic).expect("memory takes all");
+    made.read_to_end(&mut traffic).expect("memory takes all");
     specimens.push(traffic);
     target(specimens);
 }
@@ -297,6 +313,89 @@ fn damaged_zipkin_v1() {
 }
 
 #[test]
+fn damaged_kiali_graphs() {
+    let mut specimens = real(&[
+        "kiali-json/app_graph.json",
+        "kiali-json/service_graph.json",
+        "kiali-json/versioned_app_graph.json",
+        "kiali-json/workload_graph.json",
+    ]);
+    let graph = r#"{"timestamp":1523364075,"duration":60,"graphType":"workload","elements":{"nodes":[
+        {"data":{"id":"u","nodeType":"unknown","workload":"unknown","isRoot":true}},
+        {"data":{"id":"w","nodeType":"workload","workload":"web","namespace":"a"}},
+        {"data":{"id":"s","nodeType":"service","service":"cart","namespace":"a"}},
+        {"data":{"id":"b","nodeType":"box","app":"cart","namespace":"a","isBox":"app"}},
+        {"data":{"id":"1","nodeType":"workload","workload":"cart-v1","namespace":"a","parent":"b"}},
+        {"data":{"id":"2","nodeType":"app","app":"db","workload":"db-v1","version":"v1","namespace":"a","rate":"4.000"}}],"edges":[
+        {"data":{"source":"u","target":"w","traffic":{"protocol":"http","rates":{"http":"10.00"},"responses":{"200":{"flags":{"-":"90.0"}}}},"responseTime":"300"}},
+        {"data":{"source":"w","target":"s","traffic":{"protocol":"grpc","rates":{"grpc":"8.00"}}}},
+        {"data":{"source":"s","target":"1","traffic":{"protocol":"grpc","rates":{"grpc":"6.00","grpcErr":"3.00"}},"responseTime":"200"}},
+        {"data":{"source":"1","target":"2","rate":"4.000","rate5XX":"1.000","percentErr":"25.00"}},
+        {"data":{"source":"w","target":"2","traffic":{"protocol":"tcp","rates":{"tcp":"400.00"}}}}]}}"#;
+    specimens.push(graph.as_bytes().to_vec());
+    target(specimens);
+}
+
+#[test]
+fn damaged_dependencies() {
+    let mut specimens = real(&["jaeger-json/dependencies-large.json.gz"]);
+    let jaeger = r#"{"data":[{"parent":"web","child":"cart","callCount":600},{"parent":"web","child":"cart","callCount":264},
+        {"parent":"cart","child":"db","callCount":1728},{"parent":"db","child":"web","callCount":3},{"parent":"db","child":"db","callCount":1}]}"#;
+    let zipkin =
+        r#"[{"parent":"web","child":"cart","callCount":120,"errorCount":30},{"parent":"web","child":"db","callCount":60}]"#;
+    specimens.extend([jaeger, zipkin].map(|text| text.as_bytes().to_vec()));
+    target(specimens);
+}
+
+#[test]
+fn damaged_answers_of_prometheus() {
+    let range = r#"{"status":"success","data":{"resultType":"matrix","result":[
+        {"metric":{"__name__":"traces_service_graph_request_total","client":"user","server":"web"},"values":[[1000,"100"],[1060,"400"],[1100,"50"],[1200,"350"]]},
+        {"metric":{"__name__":"traces_service_graph_request_total","client":"web","server":"db","connection_type":"database","failed":"false"},"values":[[1000,"0"],[1200,"900"]]},
+        {"metric":{"__name__":"traces_service_graph_request_failed_total","client":"web","server":"db"},"values":[[1000,"0"],[1200,"100"]]},
+        {"metric":{"__name__":"traces_service_graph_request_total","client":"web","server":"mailer","connection_type":"messaging_system"},"values":[[1000,"0"],[1200,"65"]]},
+        {"metric":{"__name__":"traces_service_graph_request_server_seconds_bucket","client":"web","server":"db","le":"0.01"},"values":[[1000,"0"],[1200,"500"]]},
+        {"metric":{"__name__":"traces_service_graph_request_server_seconds_bucket","client":"web","server":"db","le":"0.02"},"values":[[1000,"0"],[1200,"900"]]},
+        {"metric":{"__name__":"traces_service_graph_request_server_seconds_bucket","client":"web","server":"db","le":"+Inf"},"values":[[1000,"0"],[1200,"1000"]]},
+        {"metric":{"__name__":"traces_service_graph_request_server_seconds_sum","client":"web","server":"db"},"values":[[1000,"0"],[1200,"12"]]},
+        {"metric":{"__name__":"traces_service_graph_request_server_seconds_count","client":"web","server":"db"},"values":[[1000,"0"],[1200,"1000"]]},
+        {"metric":{"__name__":"traces_service_graph_request_client_seconds_sum","client":"web","server":"db"},"values":[[1000,"0"],[1200,"14"]]}]}}"#;
+    let instant = r#"{"status":"success","data":{"resultType":"vector","result":[
+        {"metric":{"client":"user","server":"web"},"value":[1000,"5"]},{"metric":{"client":"web","server":"db"},"value":[1000.5,"1e1"]}]}}"#;
+    target([range, instant].map(|text| text.as_bytes().to_vec()).into());
+}
+
+#[test]
+fn damaged_tables_with_a_header_that_is_known() {
+    let mut specimens = real(&["csv/onlineboutique-faultfree-1min.csv.gz", "csv/deathstarbench-parent-child-pairs.csv.gz"]);
+    let spans = "TraceID,SpanID,ParentID,PodName,OperationName,StartTimeUnixNano,EndTimeUnixNano,Duration
+01db,ab87,root,front-579b9bff58-t2dbm,shop.Front/Recv.,1661273974730641486,1661273975415194516,684553
+01db,dc6c,ab87,front-579b9bff58-t2dbm,shop.Cart/Get,1661273974730744351,1661273974737125575,6381
+01db,0b75,dc6c,cart-579b9bff58-wc2lz,shop.Cart/Get,1661273974731147915,1661273974736261762,5113
+";
+    let pairs = "traceId,traceTime,startTime,endTime,parentId,childId,childOperation,parentOperation,childMS,childPod,parentMS,parentPod,parentDuration
+7,1700000000000000,1700000000000010,1700000000000040,1,2,read,get,store,store-0,web,web-0,90
+7,1700000000000000,1700000000000050,1700000000000070,1,3,read,get,store,store-1,web,web-0,90
+";
+    specimens.extend([spans, pairs].map(|text| text.as_bytes().to_vec()));
+    target(specimens);
+}
+
+#[test]
+fn damaged_tables_with_a_map() {
+    let text = "\"Trace\";Id;Up;Who;What;Begin;Took;State;Role;To
+t-1;1;;web;GET /cart/17;1700000000.000;0.250;200;server;
+t-1;2;1;web;GET;1700000000.010;0.200;503;client;cart
+t-1;3;2;cart;\"GET; \"\"/cart/17\"\"\";1700000000.020;0.150;error;server;
+t-2;1;;web;GET /;1700000001.5;0.1;2;server;
+";
+    let map =
+        "trace=Trace,span=Id,parent=Up,service=Who,operation=What,start=Begin:s,duration=Took:s,status=State,kind=Role,peer=To";
+    let map = CsvMap::parse(map).expect("a map");
+    target_of(vec![text.as_bytes().to_vec()], Some(&map));
+}
+
+#[test]
 fn damaged_packing() {
     let text = otlp_json();
     let zstd = ruzstd::encoding::compress_to_vec(&text[..], ruzstd::encoding::CompressionLevel::Fastest);
@@ -311,6 +410,6 @@ proptest! {
     #[test]
     fn arbitrary_bytes(bytes in prop::collection::vec(any::<u8>(), 0..300), head in 0..6usize) {
         let heads: [&[u8]; 6] = [b"", b"{\"resourceSpans\":[", &[0x0a], &[0, 0, 0, 90, 0x0a], &[0x1f, 0x8b, 8], &[0x28, 0xb5, 0x2f, 0xfd]];
-        survives(&[heads[head], &bytes].concat())?;
+        survives(&[heads[head], &bytes].concat(), None)?;
     }
 }

@@ -1,5 +1,6 @@
 //! All integration tests, as one binary.
 
+mod adservice;
 mod allocations;
 mod analytic;
 mod architecture;

@@ -1,5 +1,7 @@
 //! What manifests mean for a learned model: declared values, contradictions with the traces, and a list of what has no place.
 
+use std::collections::BTreeMap;
+
 use models::format::{read_model, timeouts_never_met, write_model};
 use models::manifests::{Known, Manifests, Mapped};
 use models::param::{Limit, Source};
@@ -187,10 +189,24 @@ fn what_has_no_place_is_listed_and_what_contradicts_the_traces_said() {
 fn a_timeout_that_nothing_came_near_is_a_finding() {
     let text = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: { name: cart }\nspec: { hosts: [cart], http: [ { timeout: 2s } ] }\n";
     let (model, _, _) = applied(text);
-    let longest = |ms: u64| std::collections::BTreeMap::from([(EdgeName::new("web", "cart"), Nanos::from_millis(ms))]);
-    let said: Vec<String> = timeouts_never_met(&model, &longest(800)).iter().map(ToString::to_string).collect();
-    assert_eq!(said, ["edges.web->cart.timeout: declared 2s, but no call ever lasted beyond 800ms"]);
-    assert!(timeouts_never_met(&model, &longest(1_100)).is_empty(), "that is near enough");
+    let longest = |ms: u64| BTreeMap::from([(EdgeName::new("web", "cart"), Nanos::from_millis(ms))]);
+    let said = timeouts_never_met(&model, &longest(800)).expect("it is not near").to_string();
+    assert_eq!(said, "edges.web->cart.timeout: declared 2s, but no call ever lasted beyond 800ms");
+    assert!(timeouts_never_met(&model, &longest(1_100)).is_none(), "that is near enough");
+    // Several are one sentence.
+    let two = model.edges[&EdgeName::new("web", "cart")].clone();
+    let mut model = model;
+    model.edges.insert(EdgeName::new("cart", "db"), two);
+    let longest = BTreeMap::from([
+        (EdgeName::new("web", "cart"), Nanos::from_millis(800)),
+        (EdgeName::new("cart", "db"), Nanos::from_millis_f64(3.2)),
+    ]);
+    let said = timeouts_never_met(&model, &longest).expect("neither is near").to_string();
+    let both = ["web->cart 2s (longest call 800ms)", "cart->db 2s (longest call 4ms)"];
+    assert!(
+        said.starts_with("declared timeouts that no call ever came near: ") && both.iter().all(|each| said.contains(each)),
+        "{said}"
+    );
     // And the other way round.
     let (_, contradictions, _) = applied(&text.replace("2s", "300ms"));
     assert!(contradictions.iter().any(|c| c.contains("declared 300ms, but 1 in 100 answers took 700ms")), "{contradictions:?}");

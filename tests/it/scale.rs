@@ -211,3 +211,164 @@ fn a_trace_that_never_ends_keeps_its_beginning() {
         "{words}"
     );
 }
+
+/// JSON lines of `spans` traces with one span each, whose service and operation `name` gives; made as they are read.
+struct Named<N> {
+    next: u64,
+    spans: u64,
+    name: N,
+    line: Vec<u8>,
+    at: usize,
+}
+
+impl<N: Fn(u64) -> (String, String)> Read for Named<N> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.at == self.line.len() {
+            (self.line, self.at) = (self.lines(), 0);
+        }
+        let n = buffer.len().min(self.line.len() - self.at);
+        buffer[..n].copy_from_slice(&self.line[self.at..self.at + n]);
+        self.at += n;
+        Ok(n)
+    }
+}
+
+impl<N: Fn(u64) -> (String, String)> Named<N> {
+    fn new(spans: u64, name: N) -> Self {
+        Named { next: 0, spans, name, line: Vec::new(), at: 0 }
+    }
+
+    fn lines(&mut self) -> Vec<u8> {
+        let upto = (self.next + 100).min(self.spans);
+        let lines = (self.next..upto).map(|i| {
+            let (service, operation) = (self.name)(i);
+            let start = 1_767_225_600_000_000_000 + i * 100_000;
+            format!(
+                r#"{{"resourceSpans":[{{"resource":{{"attributes":[{{"key":"service.name","value":{{"stringValue":"{service}"}}}}]}},"scopeSpans":[{{"spans":[{{"traceId":"{:032x}","spanId":"{:016x}","name":"{operation}","kind":2,"startTimeUnixNano":"{start}","endTimeUnixNano":"{}"}}]}}]}}]}}"#,
+                i + 1,
+                i + 1,
+                start + 5_000_000
+            ) + "\n"
+        });
+        let lines: String = lines.collect();
+        self.next = upto;
+        lines.into_bytes()
+    }
+}
+
+/// A short name that no rule takes for an id.
+fn letters(mut i: u64) -> String {
+    let mut name = String::new();
+    while name.is_empty() || i > 0 {
+        name.push(char::from(b'a' + (i % 26) as u8));
+        i /= 26;
+    }
+    name
+}
+
+#[test]
+fn names_without_end_take_the_place_of_spans_and_become_one_in_the_model() {
+    const SPANS: u64 = 2_000_000;
+    // On one thread, whose allocations alone are counted.
+    let on_one_thread = |work: &mut (dyn FnMut() -> (u64, u64) + Send)| {
+        rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread").install(work)
+    };
+    let name = |i: u64| ("jobs".to_owned(), if i % 10 == 0 { "tick".to_owned() } else { format!("run {}", letters(i)) });
+    let (mut set, mut lesson) = (TraceSet::default(), None);
+    let (reading, learning) = on_one_thread(&mut || {
+        let reading = allocation_counter::measure(|| set = read(200_000, Named::new(SPANS, name)));
+        let learning = allocation_counter::measure(|| lesson = Some(learn(&set, &LearnOptions::default()).expect("it teaches")));
+        (reading.bytes_max >> 20, learning.bytes_max >> 20)
+    });
+    let lesson = lesson.expect("it was learned");
+    let thinning = set.thinning.as_ref().expect("names count");
+    assert_eq!(thinning.read, SPANS);
+    // Nine names for ten spans, one in eight free: n + 0.9 n - 25,000 = 200,000.
+    assert!((115_000..122_000).contains(&thinning.kept), "{}", thinning.kept);
+    assert!(reading < 160 && learning < 160, "{reading} and {learning} MB held");
+    // What users ask for is one operation with the paths of all.
+    let jobs = &lesson.model.services["jobs"].operations;
+    let paths: usize = jobs.values().map(|operation| operation.paths.len()).sum();
+    assert!((1_000..=1_002).contains(&paths), "{paths} paths of {} operations", jobs.len());
+    let rate = lesson.model.workload["users"].rate.value;
+    assert!((rate / 10_000.0 - 1.0).abs() < 0.02, "rates count all: {rate}");
+    let said = lesson.findings.iter().find(|f| matches!(f, Finding::Crowded { .. })).expect("it is said").to_string();
+    assert!(said.contains("operations of jobs (1000 kept)"), "{said}");
+}
+
+#[test]
+fn what_is_kept_of_many_names_depends_on_the_spans_alone() {
+    let name = |i: u64| (format!("job {}", letters(i % 3_000)), format!("run {}", letters(i)));
+    let mut all = Vec::new();
+    Named::new(60_000, name).read_to_end(&mut all).expect("memory takes all");
+    let expected = read(20_000, &all[..]);
+    let spans = kept(&expected);
+    assert!(spans.len() < 15_000, "{}", spans.len());
+    let lines: Vec<&[u8]> = all.split_inclusive(|&byte| byte == b'\n').collect();
+    let mut files: [Vec<u8>; 5] = Default::default();
+    for (index, line) in lines.iter().enumerate().rev() {
+        files[index * 7 % 5].extend_from_slice(line);
+    }
+    for threads in [1, 3] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+        let set = pool.install(|| {
+            let mut reader = reader(20_000);
+            for file in &files {
+                reader.read("part", &file[..]).unwrap_or_else(|errors| panic!("{errors}"));
+            }
+            reader.finish()
+        });
+        assert_eq!(kept(&set), spans);
+        assert_eq!(
+            set.thinning.map(|thinning| (thinning.share, thinning.kept)),
+            expected.thinning.as_ref().map(|t| (t.share, t.kept))
+        );
+    }
+    let lesson = learn(&expected, &LearnOptions::default()).expect("it teaches");
+    let operations: usize = lesson.model.services.values().map(|service| service.operations.len()).sum();
+    assert!(operations <= 23_000, "{operations}");
+}
+
+/// Whole documents of Jaeger and Zipkin on one line: their records are read side by side, and counted in order.
+#[test]
+fn one_document_of_many_records_is_the_same_on_any_number_of_threads() {
+    let jaeger = |i: u64| {
+        let bad = if i % 500 == 7 { r#","duration":"long""# } else { r#","duration":900"# };
+        format!(
+            r#"{{"traceID":"{:x}","processes":{{"p":{{"serviceName":"s{}","tags":[]}}}},"spans":[{{"traceID":"{:x}","spanID":"1","operationName":"op {}","startTime":{},"processID":"p","tags":[{{"key":"note","type":"string","value":"{}"}}]{bad}}}]}}"#,
+            i + 1,
+            i % 40,
+            i + 1,
+            letters(i % 300),
+            1_767_225_600_000_000 + i * 1_000,
+            "x".repeat(400)
+        )
+    };
+    let zipkin = |i: u64| {
+        let bad = if i % 500 == 7 { r#""long""# } else { "900" };
+        format!(
+            r#"{{"traceId":"{:032x}","id":"1","kind":"SERVER","name":"op {}","timestamp":{},"duration":{bad},"localEndpoint":{{"serviceName":"s{}"}},"tags":{{"note":"{}"}}}}"#,
+            i + 1,
+            letters(i % 300),
+            1_767_225_600_000_000 + i * 1_000,
+            i % 40,
+            "x".repeat(400)
+        )
+    };
+    let list = |record: &dyn Fn(u64) -> String| (0..30_000).map(record).collect::<Vec<_>>().join(",");
+    for text in [format!(r#"{{"data":[{}]}}"#, list(&jaeger)), format!("[{}]", list(&zipkin))] {
+        let on = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+            pool.install(|| read(1_000_000, text.as_bytes()))
+        };
+        let (one, four) = (on(1), on(4));
+        let notes = &one.files[0];
+        assert_eq!((notes.spans, notes.skipped), (30_000 - 60, 60), "{:?}", notes.format);
+        assert_eq!(&one.files, &four.files, "also which records were skipped first");
+        assert!(notes.skipped_records[0].place.contains("/7"), "{:?}", notes.skipped_records[0]);
+        assert_eq!(kept(&one), kept(&four));
+        let model =
+            |set: &TraceSet| models::format::write_model(&learn(set, &LearnOptions::default()).expect("it teaches").model);
+        assert_eq!(model(&one), model(&four));
+    }
+}

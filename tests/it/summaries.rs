@@ -285,4 +285,19 @@ fn nonsense_in_summaries_is_skipped_or_refused() {
     );
     assert!(refused(r#"{"status":"success","data":{"result":[{"metric":{"__name__":"traces_service_graph_request_total"},"value":[1,"2"]}]}}"#).contains("label server"));
     assert!(refused(r#"[{"parent":"a","child":"b","callCount":-1}]"#).contains("dependency link"));
+    let nobody = learn(&read(&[br#"[{"parent":"a","child":"b","callCount":0}]"#]), &LearnOptions::default());
+    expect_test::expect![[r#"
+        error: summary-0.json
+          found:    a graph in which nobody was called
+          expected: calls between services, or rates above 0
+          help:     ask for a time with traffic in it"#]]
+    .assert_eq(&nobody.expect_err("nothing to learn").to_string());
+    let arrows = lesson(&[br#"[{"parent":"a->b","child":"*","callCount":5}]"#]);
+    assert_eq!(arrows.model.services.keys().collect::<Vec<_>>(), ["a-b", "star"]);
+    // Counters and bounds may hold any number; a model may not.
+    let wild = lesson(&[br#"{"data":[{"parent":"a","child":"b","callCount":9223372036854775807}]}"#]);
+    assert_eq!(wild.model.workload["users"].rate.value, models::check::MAX_PER_S);
+    lesson(&[br#"{"status":"success","data":{"resultType":"matrix","result":[
+        {"metric":{"__name__":"traces_service_graph_request_total","client":"user","server":"web"},"values":[[0,"0"],[60,"600"]]},
+        {"metric":{"__name__":"traces_service_graph_request_server_seconds_bucket","client":"user","server":"web","le":"9e18"},"values":[[0,"0"],[60,"600"]]}]}}"#]);
 }

@@ -20,10 +20,20 @@ use crate::units::Nanos;
 
 /// The model as a YAML file, which [`super::read_model`] reads back to an equal model.
 pub fn write_model(model: &Model) -> String {
+    text(model, model.learned.as_ref())
+}
+
+/// The same without what was learned and from where: what a run is a function of, so what tokens name models by. A finding that is
+/// worded better, or a backcast, gives no model another name.
+pub fn canonical_text(model: &Model) -> String {
+    text(model, None)
+}
+
+fn text(model: &Model, learned: Option<&Learned>) -> String {
     let writer = Writer { names: OperationNames::of(model) };
     let mut root = Entries::default();
     root.add("version", Yaml::bare(VERSION));
-    root.add_some("learned", model.learned.as_ref().map(learned));
+    root.add_some("learned", learned.map(self::learned));
     root.add_map("workload", &model.workload, |entry| writer.entry(entry));
     root.add_map("services", &model.services, |service| writer.service(service));
     root.add_map("edges", &model.edges, edges::edge);

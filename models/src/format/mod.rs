@@ -21,7 +21,7 @@ use crate::system::Model;
 
 pub use decode::SHAPES;
 pub use decode::steps::read_dist;
-pub use encode::{percent, write_dist, write_model};
+pub use encode::{canonical_text, percent, write_dist, write_model};
 pub use overlay::{Contradiction, Overlay, read_overlay, timeouts_never_met};
 
 /// JSON Schema (2020-12) of a model file.

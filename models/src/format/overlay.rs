@@ -24,6 +24,9 @@ pub struct Overlay {
     root: Node,
 }
 
+/// Most edges that one sentence lists.
+const SHOWN: usize = 12;
+
 /// Something that an overlay declares and the traces do not bear out. It has been applied all the same, unless it could not be.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Contradiction {
@@ -36,6 +39,11 @@ pub enum Contradiction {
         /// What the traces show.
         traces: String,
     },
+    /// Declared timeouts that no call ever came near, so that the traces neither bear them out nor show what happens when they strike.
+    TimeoutsNeverMet {
+        /// The edge, its timeout, and its longest call.
+        edges: Vec<(EdgeName, Nanos, Nanos)>,
+    },
     /// A declaration that could not be applied: it names or builds on something that neither traces nor overlay describe.
     Unusable(InputError),
 }
@@ -44,6 +52,20 @@ impl fmt::Display for Contradiction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Contradiction::Value { place, declared, traces } => write!(f, "{place}: declared {declared}, but {traces}"),
+            Contradiction::TimeoutsNeverMet { edges } => match &edges[..] {
+                [(edge, timeout, longest)] => {
+                    write!(f, "edges.{edge}.timeout: declared {timeout}, but no call ever lasted beyond {longest}")
+                }
+                _ => {
+                    let each = |(edge, timeout, longest): &_| format!("{edge} {timeout} (longest call {longest})");
+                    let shown: Vec<String> = edges.iter().take(SHOWN).map(each).collect();
+                    write!(f, "declared timeouts that no call ever came near: {}", shown.join(", "))?;
+                    match edges.len().saturating_sub(SHOWN) {
+                        0 => Ok(()),
+                        more => write!(f, " and {more} more"),
+                    }
+                }
+            },
             Contradiction::Unusable(InputError { file, line, place, found, expected, help }) => {
                 let line = line.map_or(String::new(), |line| format!(":{line}"));
                 let place = place.as_deref().unwrap_or_default();
@@ -286,18 +308,15 @@ fn policies_against_traces(before: &Model, after: &Model) -> Vec<Contradiction> 
 }
 
 /// Declared timeouts that nothing in the traces ever came near: `longest` is the longest call of each edge. Less than half is not near.
-pub fn timeouts_never_met(model: &Model, longest: &BTreeMap<EdgeName, Nanos>) -> Vec<Contradiction> {
+pub fn timeouts_never_met(model: &Model, longest: &BTreeMap<EdgeName, Nanos>) -> Option<Contradiction> {
     let never = model.edges.iter().filter_map(|(name, edge)| {
         let timeout = edge.timeout.filter(|timeout| timeout.source == Source::Declared)?.value;
         let longest = *longest.get(name).filter(|longest| !longest.is_zero())?;
         let unmet = longest.as_nanos().saturating_mul(2) <= timeout.as_nanos();
-        unmet.then(|| Contradiction::Value {
-            place: format!("edges.{name}.timeout"),
-            declared: timeout.to_string(),
-            traces: format!("no call ever lasted beyond {}", Nanos::from_millis_f64(longest.as_millis_f64().ceil())),
-        })
+        unmet.then(|| (name.clone(), timeout, Nanos::from_millis_f64(longest.as_millis_f64().ceil())))
     });
-    never.collect()
+    let edges: Vec<_> = never.collect();
+    (!edges.is_empty()).then_some(Contradiction::TimeoutsNeverMet { edges })
 }
 
 /// Closed loops that cannot bring the load that was seen, however fast the answers.

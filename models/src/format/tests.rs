@@ -563,3 +563,23 @@ fn the_schema_knows_the_words_that_the_reader_knows() {
     assert_eq!(topic["full"]["enum"], words(decode::words::FULL.iter().map(|w| w.0).collect()));
     assert_eq!(defs["source"]["enum"], words(cursor::SOURCES.iter().map(|w| w.0).collect()));
 }
+
+#[test]
+fn what_was_learned_gives_a_model_no_other_name() {
+    let yaml = b"version: 1\nworkload: { users: { to: a.op, open: { rate: 5/s } } }\nservices: { a: { operations: { op: { paths: [ { weight: 1, steps: [ { work: { constant: 1ms } } ] } ] } } } }\n";
+    let by_hand = read_model("a.yaml", yaml).expect("it is read");
+    assert_eq!(canonical_text(&by_hand), write_model(&by_hand), "models by hand keep the tokens that they have");
+    let learned = |note: &str| {
+        let learned = Learned { traces: 7, spans: 9, seconds: 1.5, notes: vec![note.to_owned()], backcast: None };
+        Model { learned: Some(learned), ..by_hand.clone() }
+    };
+    assert_ne!(write_model(&learned("a")), write_model(&learned("b")));
+    assert_eq!(canonical_text(&learned("a")), canonical_text(&by_hand));
+    assert_eq!(
+        canonical_text(&Model {
+            learned: Some(Learned { backcast: Some(Backcast::default()), ..Learned::default() }),
+            ..by_hand.clone()
+        }),
+        canonical_text(&by_hand)
+    );
+}

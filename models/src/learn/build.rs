@@ -13,17 +13,17 @@ use super::edges::{Node, error_rate};
 use super::log::Target;
 use super::numbers::observe;
 use super::steps::{Steps, leaf};
-use super::{Curve, Finding, Inferred, LearnOptions, endless, lookup, topics};
+use super::{ClientFinding, Curve, Finding, Inferred, LearnOptions, budgets, endless, lookup, topics};
 use crate::param::{Limit, Param};
 use crate::system::{
-    Balance, CallPath, Discipline, Edge, EdgeName, Entry, Learned, Mode, Model, Observed, OpRef, Operation, RateCurve, Service,
-    Step,
+    Balance, CallPath, Discipline, Edge, EdgeName, Entry, Learned, Mode, Model, Observed, OpRef, Operation, RateCurve, Retry,
+    Service, Step,
 };
 use crate::units::Nanos;
 
 /// Builds the model.
 pub(super) fn build(inferred: &mut Inferred, options: &LearnOptions, findings: &mut Vec<Finding>) -> Model {
-    let policies = policies(inferred, options);
+    let policies = policies(inferred, options, findings);
     let mut services = services(inferred, options);
     let workload = workload(inferred, &mut services, options);
     let mut model = Model { workload, services: IndexMap::new(), edges: IndexMap::new(), topics: IndexMap::new(), learned: None };
@@ -54,13 +54,25 @@ pub(super) fn build(inferred: &mut Inferred, options: &LearnOptions, findings: &
 }
 
 /// Every edge's policy, in order of caller and callee.
-fn policies(inferred: &mut Inferred, options: &LearnOptions) -> IndexMap<EdgeName, Edge> {
+fn policies(inferred: &mut Inferred, options: &LearnOptions, findings: &mut Vec<Finding>) -> IndexMap<EdgeName, Edge> {
     let log = &inferred.log;
     let mut out: Vec<(EdgeName, Edge)> = Vec::new();
     for (&(from, to), edge) in &mut inferred.edges {
         let name = EdgeName::new(from.name(log), to.name(log));
         let known = options.known_timeouts.get(&name).copied();
-        let mut policy = edge.policy(known);
+        let mut policy = edge.policy(known, inferred.ceilings.get(&(from, to)));
+        if let Some(retry) = &policy.retry
+            && let Some(spent) = budgets::find(log, (from, to), &policy, retry)
+        {
+            findings.push(Finding::Client(ClientFinding::RetryBudget {
+                edge: name.clone(),
+                denied: spent.denied,
+                granted: spent.granted,
+                ratio: spent.budget.ratio.value,
+                per_s: spent.budget.min_per_s.value,
+            }));
+            policy.retry = Some(Retry { budget: Some(spent.budget), ..retry.clone() });
+        }
         if matches!(from, Node::Topic(_)) {
             // The network between broker and consumer shows nowhere.
             policy.latency = None;
@@ -243,6 +255,8 @@ fn workload(inferred: &Inferred, services: &mut IndexMap<String, Service>, optio
         };
         let mut entry = Entry::open(OpRef::new(service_name, operation), seen.rate, 0);
         match options.curve {
+            // Their number brings the rate about; it needs no curve.
+            Curve::Steady if let Some(closed) = &seen.closed => entry = Entry::closed(entry.to, closed.clone(), 0),
             Curve::Windows if seen.traffic.is_bursty() => follow(&mut entry, &seen.traffic.course, inferred.covered.seconds),
             Curve::Steps | Curve::Windows if !seen.traffic.is_steady() => {
                 follow(&mut entry, &seen.traffic.steps, inferred.covered.seconds);

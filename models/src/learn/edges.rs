@@ -5,10 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use super::breakers::{self, AT_ONCE_NS, Course, Tried};
+use super::breakers::{self, AT_ONCE_NS, Course, Sent, Tried};
+use super::deadlines::{self, Reach};
 use super::findings::Examples;
+use super::limits::Ceiling;
 use super::log::{Attempt, Log, Target};
-use super::numbers::{median, quantile, wilson};
+use super::numbers::{mean, quantile, wilson};
 use super::paths::Unawaited;
 use super::retries::{self, Again};
 use crate::param::{Param, Source};
@@ -75,8 +77,11 @@ pub(crate) struct EdgeSeen {
     /// From a hedged call's first attempt to its second, and the most attempts of one.
     pub(super) hedged_after: Vec<u64>,
     pub(super) most_hedged: u32,
-    /// Every attempt at a callee that has spans, for breakers.
+    /// Every attempt that left a span at its caller, for breakers and limits. Only those at callees that have spans are known to be
+    /// unsent.
     pub(super) course: Course,
+    /// How far the attempts of calls with several of them reached, for deadlines.
+    pub(super) reaches: Vec<Reach>,
     /// Traces where a call failed for good, was tried again, timed out, got lost, or was hedged.
     pub(crate) failing: Examples,
     pub(crate) trying_again: Examples,
@@ -95,7 +100,7 @@ pub(crate) fn edges(log: &Log, unawaited: &Unawaited) -> (Edges, Failures) {
     let mut edges = Edges::new();
     let mut failures = Failures::new();
     let mut requests: BTreeMap<u32, u64> = BTreeMap::new();
-    for request in &log.requests {
+    for (number, request) in (0..).zip(&log.requests) {
         let service = log.service_of(request.op);
         *requests.entry(service).or_default() += 1;
         if let Some(topic) = request.topic {
@@ -141,14 +146,14 @@ pub(crate) fn edges(log: &Log, unawaited: &Unawaited) -> (Edges, Failures) {
                 if edge.lost > lost {
                     edge.losing.add(log.trace_id(request));
                 }
-                if instrumented && attempt.client {
-                    let unsent = attempt.failed && attempt.server.is_none() && attempt.duration() <= AT_ONCE_NS;
-                    let what = match attempt.failed {
-                        _ if unsent => Tried::Unsent,
+                if attempt.client {
+                    let tried = match attempt.failed {
+                        true if instrumented && is_unsent(attempt) => Tried::Unsent,
                         true => Tried::Failed,
                         false => Tried::Good,
                     };
-                    edge.course.push((request.instance, attempt.start, attempt.end, what));
+                    let (start, end) = (attempt.start, attempt.end);
+                    edge.course.push(Sent { instance: request.instance, start, end, tried, request: number });
                 }
             }
         }
@@ -162,6 +167,11 @@ pub(crate) fn edges(log: &Log, unawaited: &Unawaited) -> (Edges, Failures) {
     (edges, failures)
 }
 
+/// Whether an attempt at a callee that has spans failed before it was sent.
+pub(super) fn is_unsent(attempt: &Attempt) -> bool {
+    attempt.failed && attempt.server.is_none() && attempt.duration() <= AT_ONCE_NS
+}
+
 impl EdgeSeen {
     /// Counts the tries of one call, one after the other.
     fn tried(&mut self, failed: bool, attempts: &[Attempt]) {
@@ -170,6 +180,9 @@ impl EdgeSeen {
         for (k, pair) in attempts.windows(2).enumerate() {
             self.waits.resize(self.waits.len().max(k + 1), Vec::new());
             self.waits[k].push(pair[1].start.saturating_sub(pair[0].end));
+        }
+        if attempts.len() > 1 {
+            self.reaches.extend(deadlines::reaches(attempts));
         }
         for (k, attempt) in attempts.iter().enumerate().filter(|(_, attempt)| attempt.failed) {
             let (followed, ended) = self.again.entry((k as u32, retries::cause(attempt.failure))).or_default();
@@ -207,13 +220,35 @@ impl EdgeSeen {
     }
 
     /// The client's policy as far as it shows. `known`: its timeout, where a person knows it.
-    pub(crate) fn policy(&mut self, known: Option<Nanos>) -> Edge {
-        let latency = (!self.latencies.is_empty()).then(|| Param::observed(Nanos::from_nanos(median(&mut self.latencies))));
+    pub(crate) fn policy(&mut self, known: Option<Nanos>, limit: Option<&Ceiling>) -> Edge {
+        let latency = self.latency();
         let hedge = self.hedge();
+        let deadline = deadlines::find(self);
         let retry = if hedge.is_none() { retries::policy(self) } else { None };
         let timeout = self.timeout(known);
-        let breaker = breakers::breaker(&mut self.course);
-        Edge { latency, timeout, retry, hedge, breaker, observed: Some(self.observed()), ..Edge::default() }
+        // What a full client refuses is not sent either.
+        let breaker = if limit.is_some_and(|limit| limit.refused > 0) { None } else { breakers::breaker(&mut self.course) };
+        let edge = Edge { latency, timeout, deadline, retry, hedge, breaker, observed: Some(self.observed()), ..Edge::default() };
+        match limit {
+            Some(limit) => limit.lay_over(edge),
+            None => edge,
+        }
+    }
+
+    /// One-way network time. The model has one constant for it: the median, and a range that holds the median's own interval (by order
+    /// statistics) and the mean, which a long tail moves away from it.
+    fn latency(&mut self) -> Option<Param<Nanos>> {
+        self.latencies.sort_unstable();
+        let n = self.latencies.len() as f64;
+        let middle = quantile(&self.latencies, 0.5);
+        let off = 0.5 * 1.645 / libm::sqrt(n.max(1.0));
+        let mean = mean(&self.latencies) as u64;
+        let low = quantile(&self.latencies, (0.5 - off).max(0.0)).min(mean);
+        let high = quantile(&self.latencies, (0.5 + off).min(1.0)).max(mean);
+        let value = Param::observed(Nanos::from_nanos(middle));
+        // Below a hundredth it is one number.
+        let certain = high - low <= middle / 100;
+        (n > 0.0).then(|| if certain { value } else { value.with_range([low, high].map(Nanos::from_nanos)) })
     }
 
     /// The timeout: where failed client spans pile up. `None` if none was seen, or if calls that took longer succeeded.

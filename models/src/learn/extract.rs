@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use super::crowds::Crowds;
 use super::log::{Log, Origin, Request, TraceSeen};
 use super::recordings::Recordings;
 use crate::trace::{Failure, Kind, PeerKind, Span, Status, Trace, TraceSet};
@@ -54,7 +55,8 @@ pub(crate) struct Extracted {
 /// Reads all traces. `sampling`: the share of traces that was kept at the source, where the traces do not say themselves; what the
 /// reader left out counts besides.
 /// `recordings` sets traces of separate recordings apart in time.
-pub(crate) fn extract(traces: &TraceSet, recordings: &Recordings, sampling: Option<f64>) -> Extracted {
+/// `crowds` says what things are called of which there are too many.
+pub(crate) fn extract(traces: &TraceSet, recordings: &Recordings, crowds: &Crowds, sampling: Option<f64>) -> Extracted {
     let mut out = Extracted::default();
     for trace in &traces.traces {
         let share = trace.spans.iter().find_map(|s| s.sampled_share).filter(|&s| s > 0.0 && s <= 1.0);
@@ -64,7 +66,7 @@ pub(crate) fn extract(traces: &TraceSet, recordings: &Recordings, sampling: Opti
         out.log.traces.push(TraceSeen { id: trace.id, weight, share, kept, spans: trace.spans.len() as u32 });
         out.log.spans += trace.spans.len() as u64;
         out.log.orphans += trace.orphan.iter().filter(|&&o| o).count() as u64;
-        Walk::new(trace, recordings.shift_ns(trace)).run(&mut out);
+        Walk::new(trace, recordings.shift_ns(trace), crowds).run(&mut out);
     }
     out
 }
@@ -84,6 +86,7 @@ enum Role {
 /// One trace on its way through.
 struct Walk<'a> {
     trace: &'a Trace,
+    crowds: &'a Crowds,
     /// Added to all its times, in nanoseconds.
     shift: u64,
     /// Children of span i: `children[first[i]..first[i + 1]]`, in order of start.
@@ -93,7 +96,7 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(trace: &'a Trace, shift: u64) -> Self {
+    fn new(trace: &'a Trace, shift: u64, crowds: &'a Crowds) -> Self {
         let n = trace.spans.len();
         let mut first = vec![0_u32; n + 1];
         for parent in trace.parent.iter().flatten() {
@@ -110,7 +113,7 @@ impl<'a> Walk<'a> {
                 next[*p as usize] += 1;
             }
         }
-        Walk { trace, shift, first, children, roles: vec![Role::Inner; n] }
+        Walk { trace, crowds, shift, first, children, roles: vec![Role::Inner; n] }
     }
 
     fn span(&self, i: u32) -> &'a Span {
@@ -175,9 +178,9 @@ impl<'a> Walk<'a> {
     fn push_request(&self, i: u32, origin: Origin, out: &mut Extracted) {
         let span = self.span(i);
         let log = &mut out.log;
-        let service = log.service(&span.service);
+        let service = log.service(self.crowds.service(&span.service));
         log.services[service as usize].instrumented = true;
-        let op = log.op(service, &span.operation);
+        let op = log.op(service, self.crowds.operation(&span.service, &span.operation));
         let instance = log.instances.insert_full((service, span.instance.clone())).0 as u32;
         if origin == Origin::Message {
             let parent = self.trace.parent[i as usize].map(|p| self.span(p)).filter(|p| p.kind == Kind::Producer);
@@ -299,9 +302,9 @@ impl<'a> Walk<'a> {
             resend: span.resend,
             servers,
             client: true,
-            peer: span.peer.clone(),
+            peer: span.peer.as_ref().map(|peer| self.crowds.service(peer).clone()),
             peer_kind: span.peer_kind,
-            operation: span.operation.clone(),
+            operation: self.crowds.operation(&span.service, &span.operation).clone(),
             message: None,
             span: (span.trace_id, span.span_id),
         }

@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use super::client_findings::ClientFinding;
+use super::crowds::Crowds;
 use super::sampling::Unfair;
 use super::summary::SummaryFinding;
 use crate::system::EdgeName;
@@ -311,6 +313,15 @@ pub enum Finding {
         /// Each service with its other names and the reason.
         services: Vec<(String, Vec<(String, NameRule)>)>,
     },
+    /// More names than a model can hold: the busiest were kept, the rest joined.
+    Crowded {
+        /// Per service: operations kept, and joined. Those with the most joined first.
+        operations: Vec<(String, [u64; 2])>,
+        /// Services that became one.
+        services: u64,
+    },
+    /// What callers and users do of themselves.
+    Client(ClientFinding),
     /// What a graph summary without traces leaves open.
     Summary(SummaryFinding),
     /// Numbers that traces cannot tell.
@@ -337,6 +348,12 @@ impl Finding {
             }
         }
         (!services.is_empty()).then_some(Finding::NamesMerged { services })
+    }
+
+    /// What names were too many, if any.
+    pub(super) fn crowded(crowds: Crowds) -> Option<Finding> {
+        let Crowds { joined_services: services, joined_operations: operations, .. } = crowds;
+        (services > 0 || !operations.is_empty()).then_some(Finding::Crowded { operations, services })
     }
 
     /// What a person should know of spans that were read and not kept.
@@ -519,6 +536,17 @@ impl fmt::Display for Finding {
                 Ok(())
             }
             Finding::Unfair(finding) => finding.fmt(f),
+            Finding::Crowded { operations, services } => {
+                f.write_str("names without end, perhaps with ids in them; the busiest were kept, the rest are one:")?;
+                let each =
+                    |(service, [kept, joined]): &(String, [u64; 2])| format!("{joined} operations of {service} ({kept} kept)");
+                let mut parts: Vec<String> = operations.iter().map(each).collect();
+                if *services > 0 {
+                    parts.insert(0, format!("{services} services"));
+                }
+                write!(f, " {}", list(&parts))
+            }
+            Finding::Client(finding) => finding.fmt(f),
             Finding::Summary(finding) => finding.fmt(f),
             Finding::Assumed { workers, queues, failures, topics } => {
                 f.write_str("assumed, because traces do not tell:")?;

@@ -46,8 +46,12 @@ struct Level {
 /// Below this share of kept traces the requests in progress cannot be counted.
 const LEAST_SHARE: f64 = 0.5;
 
-/// Looks at every service. `known_workers` are taken as given.
-pub(crate) fn load(log: &Log, known_workers: &BTreeMap<String, u32>) -> Load {
+/// Where more than one request in so many waited for a connection, waiting for a worker does not show.
+const HIDDEN_FROM: usize = 50;
+
+/// Looks at every service. `known_workers` are taken as given; requests that `waited` for a connection of their own service tell nothing
+/// of its workers, nor of its work.
+pub(crate) fn load(log: &Log, known_workers: &BTreeMap<String, u32>, waited: &[bool]) -> Load {
     let own_end: Vec<u64> =
         log.requests.iter().map(|r| log.calls_of(r).first().map_or(r.end, |c| c.start.clamp(r.start, r.end))).collect();
     let (levels, peaks) = levels(log, &own_end);
@@ -62,10 +66,12 @@ pub(crate) fn load(log: &Log, known_workers: &BTreeMap<String, u32>) -> Load {
     for (&service, requests) in &by_service {
         let peak = requests.iter().map(|&r| peaks[log.requests[r as usize].instance as usize]).max().unwrap_or(1).max(1);
         let known = known_workers.get(log.service_name(service)).copied();
-        let times = relative_own_times(log, requests, &own_end);
+        // Those who did not wait for a connection are no fair sample: the busier it was, the longer they worked first.
+        let hidden = requests.iter().filter(|&&r| waited[r as usize]).count() * HIDDEN_FROM > requests.len();
+        let times = relative_own_times(log, requests, &own_end, waited);
         let fit_by = |level: fn(&Level) -> u32| fit(requests.iter().zip(&times).map(|(&r, &t)| (level(&levels[r as usize]), t)));
         let (present, before) =
-            if sampled || known.is_some() { (None, None) } else { (fit_by(|l| l.present), fit_by(|l| l.before_calls)) };
+            if sampled || hidden || known.is_some() { (None, None) } else { (fit_by(|l| l.present), fit_by(|l| l.before_calls)) };
         let calls = requests.iter().any(|&r| !log.requests[r as usize].calls.is_empty());
         let asynchronous = calls && before.as_ref().map_or(0.0, |k| k.gain) > 1.5 * present.as_ref().map_or(0.0, |k| k.gain);
         let knee = if asynchronous { before } else { present };
@@ -85,6 +91,7 @@ pub(crate) fn load(log: &Log, known_workers: &BTreeMap<String, u32>) -> Load {
         let (workers, queue) = full.map_or((workers, None), |full| bounds(workers, full));
         services.insert(service, ServiceLoad { workers, holds: full.map_or(0, |full| full.holds), queue, mode });
     }
+    quiet.iter_mut().zip(waited).for_each(|(quiet, waited)| *quiet &= !waited);
     Load { services, quiet, rejected }
 }
 
@@ -152,9 +159,9 @@ fn levels(log: &Log, own_end: &[u64]) -> (Vec<Level>, Vec<u32>) {
     (levels, peaks)
 }
 
-/// Time before the first call in units of its operation's median, so that operations of one service can be pooled. Failed requests
-/// and operations without such a time give 0, which `fit` leaves out.
-fn relative_own_times(log: &Log, requests: &[u32], own_end: &[u64]) -> Vec<f64> {
+/// Time before the first call in units of its operation's median, so that operations of one service can be pooled. Failed requests,
+/// those that `waited`, and operations without such a time give 0, which `fit` leaves out.
+fn relative_own_times(log: &Log, requests: &[u32], own_end: &[u64], waited: &[bool]) -> Vec<f64> {
     let time = |r: u32| own_end[r as usize] - log.requests[r as usize].start;
     let mut by_op: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
     for &r in requests {
@@ -164,7 +171,7 @@ fn relative_own_times(log: &Log, requests: &[u32], own_end: &[u64]) -> Vec<f64> 
     let relative = |r: u32| {
         let request = &log.requests[r as usize];
         let median = medians[&request.op];
-        if request.failed || median == 0 { 0.0 } else { time(r) as f64 / median as f64 }
+        if request.failed || median == 0 || waited[r as usize] { 0.0 } else { time(r) as f64 / median as f64 }
     };
     requests.iter().map(|&r| relative(r)).collect()
 }

@@ -1,19 +1,24 @@
 //! Learning a model from traces (DESIGN.md section 5).
 //!
-//! You are here: `models::learn`. In order of work: `recordings` (which files belong together), `extract` (spans to requests and attempts), `resolve` (who was called, what is one
-//! call) with `hedges`, `paths` and `lookup` (shapes), `load` (workers) with `rejections` (queues), `edges` with `retries` and `breakers`, `topics`,
-//! `workload` with `traffic`, `steps`, `build` (the model), `surprises`.
+//! You are here: `models::learn`. In order of work: `recordings` (which files belong together), `crowds` (names without end), `extract` (spans to requests and attempts), `resolve` (who was called, what is one
+//! call) with `hedges`, `paths` and `lookup` (shapes), `edges` with `retries`, `deadlines` and `breakers`, `limits` (of callers), `load` (workers)
+//! with `rejections` (queues), `topics`, `workload` with `traffic` and `sessions`, `steps`, `build` (the model) with `budgets`, `surprises`.
 //! Always true: the same traces give the same model, byte for byte; every reference in it resolves; every number says where it
 //! comes from.
 //! Not here: laying known values over the model (`format::overlay`).
 
 mod breakers;
+mod budgets;
 mod build;
+mod client_findings;
+mod crowds;
+mod deadlines;
 mod edges;
 mod endless;
 mod extract;
 mod findings;
 mod hedges;
+mod limits;
 mod load;
 pub(crate) mod log;
 mod lookup;
@@ -24,6 +29,7 @@ mod rejections;
 mod resolve;
 mod retries;
 mod sampling;
+mod sessions;
 mod steps;
 mod summary;
 mod surprises;
@@ -35,6 +41,8 @@ mod workload;
 
 use std::collections::BTreeMap;
 
+pub use self::client_findings::ClientFinding;
+use self::crowds::Crowds;
 use self::edges::Failures;
 pub(crate) use self::edges::{Edges, Node};
 pub use self::findings::{Examples, Finding};
@@ -94,6 +102,8 @@ struct Inferred {
     lookups: lookup::Lookups,
     load: load::Load,
     edges: Edges,
+    /// Limits of callers on what they have under way.
+    ceilings: BTreeMap<(Node, Node), limits::Ceiling>,
     failures: Failures,
     /// Shapes of every operation with requests of its own.
     shapes: BTreeMap<u32, paths::Shapes>,
@@ -107,14 +117,17 @@ struct Inferred {
 /// Fails if there is nothing to learn from: no request of any service.
 pub fn learn(traces: &TraceSet, options: &LearnOptions) -> Result<Lesson, InputErrors> {
     if traces.traces.is_empty() && !traces.summaries.is_empty() {
-        return Ok(summary::learn(traces, options));
+        return summary::learn(traces, options).ok_or_else(|| no_calls(traces));
     }
     let recordings = recordings::Recordings::of(&traces.traces);
-    let log = resolve::resolve(extract::extract(traces, &recordings, options.sampling));
+    let crowds = Crowds::of(traces);
+    let log = resolve::resolve(extract::extract(traces, &recordings, &crowds, options.sampling));
     let unawaited = paths::unawaited(&log);
     let lookups = lookup::find(&log, &unawaited, |name| options.known_caches.contains_key(name));
-    let load = load::load(&log, &options.known_workers);
     let (mut edges, failures) = edges::edges(&log, &unawaited);
+    let limits = limits::find(&log, &mut edges);
+    let mut load = load::load(&log, &options.known_workers, &limits.waited);
+    load.rejected.iter_mut().zip(&limits.refused).for_each(|(rejected, &refused)| *rejected |= refused);
     let covered = workload::covered(&log);
     let mut entries = workload::entries(&log, &covered);
     if entries.is_empty() {
@@ -133,10 +146,13 @@ pub fn learn(traces: &TraceSet, options: &LearnOptions) -> Result<Lesson, InputE
         .into_iter()
         .map(|(op, requests)| (op, paths::shapes(&log, &requests, &unawaited, &lookups, &load.rejected, &usual)))
         .collect();
-    let mut inferred = Inferred { log, unawaited, lookups, load, edges, failures, shapes, covered, entries, entry_names };
+    let ceilings = limits.ceilings;
+    let mut inferred =
+        Inferred { log, unawaited, lookups, load, edges, ceilings, failures, shapes, covered, entries, entry_names };
     let mut findings: Vec<Finding> = traces.thinning.as_ref().map(Finding::thinned).into_iter().collect();
     findings.extend(recordings.finding(&traces.files));
     findings.extend(Finding::names(&traces.merged_names));
+    findings.extend(Finding::crowded(crowds));
     findings.extend(unfair.into_iter().map(Finding::Unfair));
     let longest = inferred.edges.iter().map(|((from, to), edge)| {
         let longest = edge.durations.iter().copied().max().unwrap_or(0);
@@ -155,10 +171,22 @@ pub fn learn(traces: &TraceSet, options: &LearnOptions) -> Result<Lesson, InputE
 /// The interaction graph alone.
 pub(crate) fn graph(traces: &TraceSet) -> InteractionGraph {
     let recordings = recordings::Recordings::of(&traces.traces);
-    let log = resolve::resolve(extract::extract(traces, &recordings, None));
+    let log = resolve::resolve(extract::extract(traces, &recordings, &Crowds::of(traces), None));
     let unawaited = paths::unawaited(&log);
     let (mut edges, _) = edges::edges(&log, &unawaited);
     InteractionGraph::from_log(&log, &mut edges, workload::covered(&log).seconds)
+}
+
+/// No call in a graph summary.
+fn no_calls(traces: &TraceSet) -> InputErrors {
+    let file = traces.files.first().map_or_else(|| "graph summary".to_owned(), |f| f.path.clone());
+    InputErrors::from(InputError {
+        file,
+        found: "a graph in which nobody was called".into(),
+        expected: "calls between services, or rates above 0".into(),
+        help: "ask for a time with traffic in it".into(),
+        ..InputError::default()
+    })
 }
 
 /// No request in the traces.

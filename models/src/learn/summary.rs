@@ -15,8 +15,9 @@ use indexmap::IndexMap;
 use petgraph::graph::DiGraph;
 
 pub use self::findings::SummaryFinding;
-use self::told::{Answered, Pair, SIGMA, Told, answered, quantiles};
+use self::told::{Answered, Pair, SIGMA, Told, answered, quantiles, time};
 use super::{Finding, LearnOptions, Lesson, build, endless};
+use crate::check::MAX_PER_S;
 use crate::dist::{Dist, Work};
 use crate::graph::{EdgeStats, InteractionGraph, NodeKind, NodeStats};
 use crate::param::{Limit, Param, Source};
@@ -64,7 +65,7 @@ fn work(answered: Option<&Answered<'_>>, own_s: f64, alone: bool) -> Work {
 
 /// At least one microsecond, in whole ones.
 fn microseconds(seconds: f64) -> Nanos {
-    Nanos::from_nanos(((seconds * 1e6).round().max(1.0) * 1e3) as u64)
+    time((seconds * 1e6).round().max(1.0) / 1e6)
 }
 
 /// A mean number of calls as the two whole numbers around it.
@@ -78,14 +79,17 @@ fn times(mean: f64) -> Vec<(u32, f64)> {
     vec![(whole as u32, 1.0 - part), (whole as u32 + 1, part)]
 }
 
-/// Makes a model of summaries.
-pub(super) fn learn(traces: &TraceSet, options: &LearnOptions) -> Lesson {
+/// Makes a model of summaries; `None` if they tell of no call.
+pub(super) fn learn(traces: &TraceSet, options: &LearnOptions) -> Option<Lesson> {
     let mut told = Told::of(&traces.summaries);
     if let Some(share) = options.sampling {
         // Counted from sampled spans.
         told.pairs.values_mut().for_each(|pair| pair.per_s /= share.clamp(1e-9, 1.0));
     }
     let names: BTreeSet<String> = told.pairs.keys().flat_map(|(from, to)| from.iter().chain([to])).cloned().collect();
+    if names.is_empty() {
+        return None;
+    }
     let mut findings = vec![say(SummaryFinding::StructureAssumed { services: names.len(), calls: told.pairs.len() })];
     let asked = asked(&told, &names, &mut findings);
     let mut model = Model::default();
@@ -106,7 +110,7 @@ pub(super) fn learn(traces: &TraceSet, options: &LearnOptions) -> Lesson {
     findings.extend(Finding::names(&traces.merged_names));
     let notes = findings.iter().map(Finding::to_string).collect();
     model.learned = Some(Learned { traces: 0, spans: 0, seconds: told.seconds.unwrap_or(0.0), notes, backcast: None });
-    Lesson { graph: graph(&told, &names, &asked), model, findings, longest: BTreeMap::new() }
+    Some(Lesson { graph: graph(&told, &names, &asked), model, findings, longest: BTreeMap::new() })
 }
 
 /// Calls that summaries tell of and a model learned from traces lacks.
@@ -187,9 +191,15 @@ fn workload(told: &Told, asked: &BTreeMap<String, Param<f64>>, names: &BTreeSet<
         while !taken.insert(name.clone()) {
             name.push_str("-in");
         }
-        (name, Entry::open(OpRef::new(service, OPERATION), rate, 0))
+        (name, Entry::open(OpRef::new(service, OPERATION), possible(rate), 0))
     };
     coming.into_iter().map(entry).collect()
+}
+
+/// A rate that a run can come to an end with: counters that hold nonsense must not make a model that nobody can use.
+fn possible(rate: Param<f64>) -> Param<f64> {
+    let most = |per_s: f64| per_s.min(MAX_PER_S);
+    Param { value: most(rate.value), range: rate.range.map(|range| range.map(most)), ..rate }
 }
 
 /// One service with its one operation: its own work, then its calls in the order of their volume.

@@ -8,7 +8,7 @@ use super::edges::{EdgeSeen, Node};
 use super::findings::Examples;
 use super::log::{Origin, Request, Target};
 use super::paths::Item;
-use super::{Finding, Inferred};
+use super::{ClientFinding, Finding, Inferred};
 use crate::param::{Limit, Source};
 use crate::system::{EdgeName, Model, Step};
 use crate::trace::PeerKind;
@@ -103,7 +103,14 @@ fn edges(inferred: &Inferred, model: &Model, findings: &mut Vec<Finding>) {
                 traces: edge.losing.clone(),
             });
         }
-        if timeout.is_none() && matches!(from, Node::Service(_)) && 2 * edge.unawaited <= edge.calls {
+        let deadline = policy.and_then(|e| e.deadline);
+        if let Some(deadline) = deadline {
+            findings.push(Finding::Client(ClientFinding::Deadline { edge: name.clone(), deadline: deadline.value }));
+        }
+        if let Some(ceiling) = inferred.ceilings.get(&(from, to)) {
+            findings.push(Finding::Client(ClientFinding::limit(name.clone(), ceiling)));
+        }
+        if timeout.or(deadline).is_none() && matches!(from, Node::Service(_)) && 2 * edge.unawaited <= edge.calls {
             endless.push(name);
         }
     }
@@ -240,6 +247,14 @@ fn caveats(inferred: &Inferred, model: &Model, findings: &mut Vec<Finding>) {
         }
         if seen.traffic.is_bursty() {
             findings.push(Finding::Bursty { entry: name.clone(), dispersion: seen.traffic.dispersion });
+        }
+        if let Some(closed) = &seen.closed {
+            findings.push(Finding::Client(ClientFinding::ClosedLoop {
+                entry: name.clone(),
+                users: closed.users.value,
+                range: closed.users.range.unwrap_or([closed.users.value; 2]),
+                think: closed.think.dist.mean(),
+            }));
         }
         if seen.rate.source == Source::Assumed {
             let requests = (seen.rate.value * inferred.covered.seconds.max(1.0)).round() as u64;

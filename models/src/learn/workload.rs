@@ -8,9 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::log::{Log, Origin, Request};
 use super::numbers::interquartile_mean;
+use super::sessions;
 use super::traffic::Traffic;
 use crate::check::MAX_PER_S;
 use crate::param::Param;
+use crate::system::ClosedLoop;
 
 /// The users of one service.
 #[derive(Debug)]
@@ -22,6 +24,17 @@ pub(crate) struct EntrySeen {
     pub(crate) rate: Param<f64>,
     /// How steadily they come.
     pub(crate) traffic: Traffic,
+    /// Users who wait for their answers, if they show.
+    pub(crate) closed: Option<ClosedLoop>,
+}
+
+/// A request that comes in.
+struct Arrival {
+    start: u64,
+    end: u64,
+    /// How many it stands for.
+    weight: f64,
+    op: u32,
 }
 
 /// The time that the traces cover.
@@ -70,10 +83,11 @@ pub(crate) fn entries(log: &Log, covered: &Covered) -> Vec<EntrySeen> {
         *orphans += u64::from(request.origin == Origin::Orphan);
         *called += u64::from(request.origin == Origin::Called);
     }
-    let mut arrivals: BTreeMap<u32, Vec<(u64, f64, u32)>> = BTreeMap::new();
+    let mut arrivals: BTreeMap<u32, Vec<Arrival>> = BTreeMap::new();
     let mut arrive = |request: &Request| {
         let weight = log.traces[request.trace as usize].weight;
-        arrivals.entry(log.service_of(request.op)).or_default().push((request.start, weight, request.op));
+        let &Request { start, end, op, .. } = request;
+        arrivals.entry(log.service_of(request.op)).or_default().push(Arrival { start, end, weight, op });
     };
     let mut anybody = false;
     for request in &log.requests {
@@ -100,16 +114,18 @@ pub(crate) fn entries(log: &Log, covered: &Covered) -> Vec<EntrySeen> {
             }
         }
     }
-    let entry = |(service, arrivals): (u32, Vec<(u64, f64, u32)>)| {
+    let entry = |(service, arrivals): (u32, Vec<Arrival>)| {
         let mut by_op: BTreeMap<u32, f64> = BTreeMap::new();
-        for (_, weight, op) in &arrivals {
-            *by_op.entry(*op).or_default() += weight;
+        for arrival in &arrivals {
+            *by_op.entry(arrival.op).or_default() += arrival.weight;
         }
         let total: f64 = by_op.values().sum();
         let mut ops: Vec<(u32, f64)> = by_op.into_iter().map(|(op, weight)| (op, weight / total)).collect();
         ops.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         let traffic = traffic(&arrivals, covered);
-        EntrySeen { service, ops, rate: rate(&arrivals, covered, &traffic), traffic }
+        let whole = covered.stretches.len() == 1 && arrivals.iter().all(|arrival| arrival.weight <= 1.0);
+        let closed = whole.then(|| sessions::closed(arrivals.iter().map(|a| (a.start, a.end)).collect())).flatten();
+        EntrySeen { service, ops, rate: rate(&arrivals, covered, &traffic), traffic, closed }
     };
     let mut entries: Vec<EntrySeen> = arrivals.into_iter().map(entry).collect();
     entries.sort_by(|a, b| b.rate.value.total_cmp(&a.rate.value).then(a.service.cmp(&b.service)));
@@ -118,8 +134,8 @@ pub(crate) fn entries(log: &Log, covered: &Covered) -> Vec<EntrySeen> {
 
 /// Requests per second. Steady traffic: number by time. Dense traffic that is not: the interquartile mean of the counts of whole
 /// seconds, so that bursts and pauses do not count. A rate of a few requests in no time to speak of is a guess, and said to be one.
-fn rate(arrivals: &[(u64, f64, u32)], covered: &Covered, traffic: &Traffic) -> Param<f64> {
-    let total: f64 = arrivals.iter().map(|(_, weight, _)| weight).sum();
+fn rate(arrivals: &[Arrival], covered: &Covered, traffic: &Traffic) -> Param<f64> {
+    let total: f64 = arrivals.iter().map(|arrival| arrival.weight).sum();
     let n = arrivals.len() as f64;
     // A share of one in a billion, said or mistaken, must not make a model that no run would end with.
     let possible = |per_s: f64| per_s.min(MAX_PER_S);
@@ -136,7 +152,7 @@ fn rate(arrivals: &[(u64, f64, u32)], covered: &Covered, traffic: &Traffic) -> P
 }
 
 /// How steadily users come, with the holes between recordings closed. Steps across recordings would tell of nothing but these.
-fn traffic(arrivals: &[(u64, f64, u32)], covered: &Covered) -> Traffic {
+fn traffic(arrivals: &[Arrival], covered: &Covered) -> Traffic {
     let mut before = 0;
     let mut begins = Vec::new();
     for &(begin, end) in &covered.stretches {
@@ -147,7 +163,7 @@ fn traffic(arrivals: &[(u64, f64, u32)], covered: &Covered) -> Traffic {
         let stretch = begins.partition_point(|&(begin, _)| begin <= start).saturating_sub(1);
         begins.get(stretch).map_or(0, |&(begin, before)| before + start.saturating_sub(begin))
     };
-    let times = arrivals.iter().map(|&(start, weight, _)| (place(start), weight));
+    let times = arrivals.iter().map(|arrival| (place(arrival.start), arrival.weight));
     let mut traffic = Traffic::of(times, arrivals.len(), covered.seconds);
     if covered.stretches.len() > 1 {
         traffic.steps.truncate(1);
@@ -155,14 +171,14 @@ fn traffic(arrivals: &[(u64, f64, u32)], covered: &Covered) -> Traffic {
     traffic
 }
 
-fn per_second(arrivals: &[(u64, f64, u32)], covered: &Covered) -> f64 {
+fn per_second(arrivals: &[Arrival], covered: &Covered) -> f64 {
     const SECOND: u64 = 1_000_000_000;
     let mut counts: Vec<f64> = Vec::new();
     for &(begin, end) in &covered.stretches {
         let mut seconds = vec![0.0; ((end - begin) / SECOND) as usize];
-        for &(start, weight, _) in arrivals.iter().filter(|(start, _, _)| (begin..=end).contains(start)) {
-            if let Some(count) = seconds.get_mut(((start - begin) / SECOND) as usize) {
-                *count += weight;
+        for arrival in arrivals.iter().filter(|arrival| (begin..=end).contains(&arrival.start)) {
+            if let Some(count) = seconds.get_mut(((arrival.start - begin) / SECOND) as usize) {
+                *count += arrival.weight;
             }
         }
         counts.extend(seconds);

@@ -254,6 +254,7 @@ impl Inbox<'_> {
         self.notes.spans += 1;
         self.notes.note_service(&span.service);
         self.kept.push(span);
+        self.kept.trim_names(self.names);
     }
 
     /// Takes the second half of a record that holds two spans.

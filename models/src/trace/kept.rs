@@ -5,8 +5,9 @@
 //! limit is held, give or take a quarter of it on the way; every span is counted, kept or not.
 //!
 //! Every trace has a rank: a fixed mix of the lower half of its id (the half that the short form of an id shares with the long one).
-//! Traces are kept in order of rank until the limit is reached, so the kept ones are a random sample of whole traces. A trace that is
-//! longer than [`Limits::trace_spans`](super::Limits::trace_spans) keeps the spans that begin first: parents begin before children.
+//! Traces are kept in order of rank until the limit is reached, so the kept ones are a random sample of whole traces. Names count too:
+//! most spans share theirs, but where names hold ids (of jobs, of customers) each is one more thing to hold, and beyond a free number each
+//! takes the place of a span. A trace that is longer than [`Limits::trace_spans`](super::Limits::trace_spans) keeps the spans that begin first: parents begin before children.
 //! Source: bottom-k sampling (Cohen and Kaplan, Summarizing data using bottom-k sketches, PODC 2007).
 
 use std::collections::BTreeMap;
@@ -28,6 +29,8 @@ const FREE_TEXT: usize = 64;
 const LEAST_OF_PART: u64 = 65_536;
 /// Most services that are told apart when spans are counted.
 const MOST_SERVICES: usize = 65_536;
+/// Distinct names that are free: one for so many units of the limit.
+const UNITS_OF_FREE_NAME: u64 = 8;
 
 /// How much was read, and which share of it was kept, where that is not all.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,6 +84,9 @@ pub(crate) struct Kept {
     shards: Vec<Vec<Span>>,
     /// What the kept spans cost.
     units: u64,
+    /// Names that kept spans hold beside the shared ones, at most; and all names when they were last looked at.
+    own_names: u64,
+    looked_at_names: u64,
     /// Traces that are longer than their limit, by rank, and how many of their spans were left out.
     cut: BTreeMap<u64, u64>,
     read: u64,
@@ -104,6 +110,8 @@ impl Kept {
             last: u64::MAX,
             shards: (0..SHARDS).map(|_| Vec::new()).collect(),
             units: 0,
+            own_names: 0,
+            looked_at_names: 0,
             cut: BTreeMap::new(),
             read: 0,
             roots: BTreeMap::new(),
@@ -120,6 +128,8 @@ impl Kept {
             last: self.last,
             shards: (0..SHARDS).map(|_| Vec::new()).collect(),
             units: 0,
+            own_names: 0,
+            looked_at_names: 0,
             cut: BTreeMap::new(),
             read: 0,
             roots: BTreeMap::new(),
@@ -190,23 +200,61 @@ impl Kept {
             }
             self.hold(span);
         }
+        if !copy_names {
+            self.own_names += its_names.len() as u64;
+        }
         if self.trim_if_full() {
             names.forget_unused();
         }
+        self.trim_names(names);
     }
 
     fn trim_if_full(&mut self) -> bool {
         let full = self.units > self.most.saturating_add(self.most / 4);
         if full {
-            self.trim();
+            self.trim(self.own_names > self.free_names());
         }
         full
     }
 
-    /// Leaves out what is beyond the limits.
-    fn trim(&mut self) {
+    /// Distinct names that cost nothing.
+    fn free_names(&self) -> u64 {
+        self.most / UNITS_OF_FREE_NAME
+    }
+
+    /// Leaves out what is beyond the limits, if there are many more names than when they were last looked at.
+    pub(crate) fn trim_names(&mut self, names: &mut Names) {
+        let all = |kept: &Kept, names: &Names| kept.own_names + names.len() as u64;
+        if all(self, names) > self.looked_at_names.max(self.free_names()) + self.most / 4 {
+            self.trim(true);
+            names.forget_unused();
+            self.looked_at_names = all(self, names);
+        }
+    }
+
+    /// The first trace by rank that holds each distinct name, in order of rank.
+    fn first_holders(&self) -> Vec<u64> {
+        let holders = |shard: &Vec<Span>| {
+            let named = shard.iter().flat_map(|span| texts(span).map(|text| (hash(text), rank(span.trace_id))));
+            let mut holders: Vec<(u64, u64)> = named.collect();
+            holders.sort_unstable();
+            holders.dedup_by_key(|holder| holder.0);
+            holders
+        };
+        let mut all: Vec<(u64, u64)> = self.shards.par_iter().flat_map_iter(holders).collect();
+        all.par_sort_unstable();
+        all.dedup_by_key(|holder| holder.0);
+        let mut ranks: Vec<u64> = all.into_iter().map(|(_, rank)| rank).collect();
+        ranks.par_sort_unstable();
+        ranks
+    }
+
+    /// Leaves out what is beyond the limits. `many_names`: there may be more distinct ones than are free.
+    fn trim(&mut self, many_names: bool) {
         self.cut_long_traces();
-        if self.units > self.most {
+        let holders = if many_names { self.first_holders() } else { Vec::new() };
+        let free = self.free_names();
+        if self.units + (holders.len() as u64).saturating_sub(free) > self.most {
             // What each trace costs, in order of rank.
             let mut costs: Vec<(u64, u64)> = self
                 .shards
@@ -215,16 +263,20 @@ impl Kept {
                 .collect();
             costs.par_sort_unstable();
             // A trace that was cut once counts as one of full length, whatever it has at the moment: else the order would matter.
-            let mut units = 0;
+            let (mut units, mut names) = (0, 0);
             let first_out = costs.iter().position(|&(rank, cost)| {
                 units += if self.cut.contains_key(&rank) { self.most_of_trace } else { cost };
-                units > self.most
+                names += holders[names..].iter().take_while(|&&holder| holder <= rank).count();
+                units + (names as u64).saturating_sub(free) > self.most
             });
             if let Some(first_out) = first_out {
                 self.last = costs[first_out].0.saturating_sub(1);
             }
         }
         self.leave_out();
+        if many_names {
+            self.own_names = holders.iter().filter(|&&holder| holder <= self.last).count() as u64;
+        }
     }
 
     /// Drops all spans whose trace's rank is too high, and counts anew.
@@ -257,10 +309,11 @@ impl Kept {
         }
     }
 
-    /// The kept spans, those of one trace in one part; and what was left out, if anything was.
-    pub(crate) fn finish(mut self) -> (Vec<Vec<Span>>, Option<Thinning>) {
-        if self.units > self.most || self.units > self.most_of_trace {
-            self.trim();
+    /// The kept spans, those of one trace in one part; and what was left out, if anything was. `names`: all that are known.
+    pub(crate) fn finish(mut self, names: &Names) -> (Vec<Vec<Span>>, Option<Thinning>) {
+        let many_names = self.own_names + names.len() as u64 > self.free_names();
+        if self.units > self.most || self.units > self.most_of_trace || many_names {
+            self.trim(many_names);
         }
         // A part may have lowered the threshold after others had been taken in.
         self.leave_out();
@@ -331,9 +384,20 @@ fn rank(trace_id: u128) -> u64 {
     z ^ z >> 31
 }
 
+/// The names that a span carries.
+fn texts(span: &Span) -> impl Iterator<Item = &str> {
+    let texts = [&span.service, &span.instance, &span.operation].into_iter().chain(&span.peer).chain(&span.destination);
+    texts.map(|text| &**text)
+}
+
+/// FNV-1a, its bits mixed once more (Fowler, Noll, Vo).
+fn hash(text: &str) -> u64 {
+    let fnv = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    rank(u128::from(fnv))
+}
+
 /// What a span costs.
 fn cost(span: &Span) -> u64 {
-    let texts = [&span.service, &span.instance, &span.operation].into_iter().chain(&span.peer).chain(&span.destination);
-    let long: usize = texts.map(|text| text.len().saturating_sub(FREE_TEXT)).sum();
+    let long: usize = texts(span).map(|text| text.len().saturating_sub(FREE_TEXT)).sum();
     (1 + (long + span.links.len() * size_of::<(u128, u64)>()) / UNIT_BYTES) as u64
 }

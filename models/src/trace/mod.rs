@@ -6,6 +6,7 @@ mod assemble;
 mod attributes;
 mod batches;
 mod canonical;
+mod deferred;
 mod dependencies;
 mod detect;
 mod inbox;

@@ -256,7 +256,7 @@ impl Reader {
     /// Assembles all spans that were kept into traces.
     pub fn finish(self) -> TraceSet {
         let Reader { options, kept, mut names, mut summaries, mut files } = self;
-        let (mut shards, mut thinning) = kept.finish();
+        let (mut shards, mut thinning) = kept.finish(&names);
         let merged_names = canonical::unify(&mut shards, &mut summaries, &options.names, &mut names);
         if let Some(thinning) = &mut thinning {
             thinning.rename(&merged_names);

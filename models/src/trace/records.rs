@@ -1,16 +1,18 @@
 //! Walks a JSON input and gives each record to the reader of its format.
 //!
-//! You are here: `models::trace::records`. Between `json` (where values end) and `otlp_json`, `jaeger`, `zipkin` (what they say).
+//! You are here: `models::trace::records`. Between `json` (where values end) and `otlp_json`, `jaeger`, `zipkin` (what they say); the records of
+//! the latter two are read side by side, through `deferred`.
 //! Always true: a record is recognised by its keys, never by the input's name; what is none of ours is counted or refused by name.
 
 use std::io::Read;
 use std::ops::Range;
 
+use super::deferred::{Deferred, Kind};
 use super::detect::NoTrace;
 use super::inbox::{Element, Inbox, Place, Stop};
 use super::json::{Broken, Splitter};
 use super::read::Format;
-use super::{dependencies, jaeger, kiali, otlp_json, prometheus, zipkin};
+use super::{dependencies, kiali, otlp_json, prometheus};
 
 /// Arrays and wrappers (`result`, `trace`, lists of lists) are followed this deep.
 const MAX_WRAPPERS: u32 = 4;
@@ -47,8 +49,9 @@ impl From<std::io::Error> for Halt {
 
 /// Reads JSON that begins on line `first_line` to its end; gives the input back for what it has to say.
 pub(crate) fn read_all<R: Read>(input: R, first_line: u64, max_value: usize, inbox: &mut Inbox<'_>) -> Result<R, Stop> {
-    let mut walk = Walk { json: Splitter::new(input, first_line, max_value), inbox };
+    let mut walk = Walk { json: Splitter::new(input, first_line, max_value), inbox, deferred: Deferred::default() };
     walk.top_level()?;
+    walk.deferred.read(walk.inbox)?;
     Ok(walk.json.into_input())
 }
 
@@ -61,7 +64,9 @@ pub(crate) fn read_piece(
     inbox: &mut Inbox<'_>,
 ) -> Result<(), Stop> {
     let json = Splitter::over(piece.to_vec(), std::io::empty(), first_line, values, max_value);
-    Walk { json, inbox }.top_level()
+    let mut walk = Walk { json, inbox, deferred: Deferred::default() };
+    walk.top_level()?;
+    walk.deferred.read(walk.inbox)
 }
 
 /// Some spans of one scope, as an element of `resourceSpans` of their own.
@@ -105,6 +110,7 @@ impl PartOfResource {
 struct Walk<'w, 'r, R> {
     json: Splitter<R>,
     inbox: &'w mut Inbox<'r>,
+    deferred: Deferred,
 }
 
 impl<R: Read> Walk<'_, '_, R> {
@@ -129,6 +135,7 @@ impl<R: Read> Walk<'_, '_, R> {
                 Err(Halt::Broken(broken)) => {
                     let until = self.json.line();
                     let here = if until == line { String::new() } else { format!(" (seen at line {until})") };
+                    self.deferred.read(self.inbox)?;
                     self.inbox.skip(Place::line(line), format!("{}{here}", broken.reason()))?;
                     if self.json.resync().is_err() {
                         return Ok(());
@@ -222,6 +229,7 @@ impl<R: Read> Walk<'_, '_, R> {
         keys.add(key);
         match (key, self.json.peek()??) {
             (Key::ResourceSpans, b'[') => {
+                self.deferred.read(self.inbox)?;
                 self.inbox.recognised(Format::OtlpJson);
                 self.array(depth, "/resourceSpans", Self::resource_spans)?;
                 Ok(true)
@@ -244,6 +252,7 @@ impl<R: Read> Walk<'_, '_, R> {
                 let line = self.json.line();
                 let status = self.json.value()??;
                 if self.json.slice(status) == b"\"PARTIAL\"" {
+                    self.deferred.read(self.inbox)?;
                     let reason = "Tempo says that this trace is PARTIAL: some of its spans are not in the file";
                     self.inbox.skip(Place::line(line), reason)?;
                 }
@@ -371,16 +380,15 @@ impl<R: Read> Walk<'_, '_, R> {
     /// An object that is no wrapper: a record of its own.
     fn record(&mut self, keys: Keys, range: Range<u64>, place: &Place) -> Result<(), Stop> {
         let json = self.json.slice(range);
-        if keys.has(Key::Spans) && (keys.has(Key::TraceID) || keys.has(Key::Processes)) {
-            self.inbox.recognised(Format::JaegerJson);
-            return jaeger::trace(json, place, self.inbox);
+        let (is_jaeger, is_zipkin) = (
+            keys.has(Key::Spans) && (keys.has(Key::TraceID) || keys.has(Key::Processes)),
+            keys.has(Key::TraceId) && keys.has(Key::Id),
+        );
+        if is_jaeger || is_zipkin {
+            let kind = if is_jaeger { Kind::Jaeger } else { Kind::Zipkin };
+            return self.deferred.add(kind, json, place, self.inbox);
         }
-        if keys.has(Key::TraceId) && keys.has(Key::Id) {
-            if let Some(format) = zipkin::record(json, place, self.inbox)? {
-                self.inbox.recognised(format);
-            }
-            return Ok(());
-        }
+        self.deferred.read(self.inbox)?;
         if keys.has(Key::Parent) && keys.has(Key::Child) && keys.has(Key::CallCount) {
             return dependencies::link(json, place, self.inbox);
         }

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use http_body_util::Empty;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use models::format::write_model;
+use models::format::canonical_text;
 use models::system::Model;
 use models::units::{Nanos, SimTime};
 use scenarios::fault::{FaultKind, Target};
@@ -227,7 +227,7 @@ impl Rehearsal {
             )));
         }
         let token = Token {
-            model: model_hash(&write_model(&self.model)),
+            model: model_hash(&canonical_text(&self.model)),
             scenario: scenario_hash(&self.scenario),
             world: 0,
             seed: self.seed,

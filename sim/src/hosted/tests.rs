@@ -226,7 +226,7 @@ fn messages_that_come_in_another_order_do_the_same_harm() {
 #[test]
 fn every_kind_of_fault_is_felt_and_ends_users_requests_alike() {
     let program = Program::compile_quantised(&model(EVERYTHING.0), 0, TICK).expect("it compiles");
-    let options = RunOptions { seed: 1, horizon: Nanos::from_secs(20), ..RunOptions::default() };
+    let options = RunOptions { seed: 1, horizon: Nanos::from_secs(16), ..RunOptions::default() };
     let calm = run(&program, &Scenario::default(), &options).expect("it runs");
     for scenario in faults(EVERYTHING).iter().filter(|scenario| !scenario.faults.is_empty()) {
         let hosted = run(&program, scenario, &options).expect("it runs");

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dist::Dist;
+use crate::learn::log::plain_name;
 use crate::trace::{CallSummary, GraphSummary, Histogram, Times, Volume};
 use crate::units::Nanos;
 
@@ -47,7 +48,8 @@ impl Told {
         // Failures may stand in another file than the calls.
         let mut failed: BTreeMap<(Option<String>, String), f64> = BTreeMap::new();
         for summary in summaries {
-            for (ends, call) in &summary.calls {
+            for ((from, to), call) in &summary.calls {
+                let ends = (from.as_deref().map(plain), plain(to));
                 let per_s = |volume: Volume| match volume {
                     Volume::PerSecond(rate) => rate,
                     Volume::Count(count) => count / summary.seconds.unwrap_or(ASSUMED_SECONDS),
@@ -67,7 +69,7 @@ impl Told {
                 }
                 pair.take_times(call);
             }
-            told.gateways.extend(summary.gateways.iter().cloned());
+            told.gateways.extend(summary.gateways.iter().map(|name| plain(name)));
             for (what, n) in &summary.left_out {
                 *told.left_out.entry(what.clone()).or_default() += n;
             }
@@ -82,6 +84,11 @@ impl Told {
     pub(super) fn into(&self, service: &str) -> impl Iterator<Item = &Pair> {
         self.pairs.iter().filter(move |((_, to), _)| to == service).map(|(_, pair)| pair)
     }
+}
+
+/// A name that a model can be written with.
+fn plain(name: &str) -> String {
+    plain_name(name, "unknown")
 }
 
 impl Pair {
@@ -99,8 +106,13 @@ impl Pair {
     /// One-way network time: half of what the caller waited longer than the callee took.
     pub(super) fn latency(&self) -> Option<Nanos> {
         let (server, client) = (mean(self.server.as_ref()?)?, mean(self.client.as_ref()?)?);
-        (client > server).then(|| Nanos::from_secs_f64((client - server) / 2.0))
+        (client > server).then(|| time((client - server) / 2.0))
     }
+}
+
+/// Seconds as a time that can be written and read again: a bucket's bound may be any number.
+pub(super) fn time(seconds: f64) -> Nanos {
+    Nanos::from_secs_f64(seconds).min(Nanos::LONGEST)
 }
 
 /// Mean seconds.
@@ -158,7 +170,7 @@ pub(super) fn quantiles(histogram: &Histogram) -> Option<Vec<(f64, Nanos)>> {
         Some(last) if last.0 > 0.999_999 => last.0 = 1.0,
         _ => points.push((1.0, 2.0 * last_finite)),
     }
-    Some(points.into_iter().map(|(share, seconds)| (share, Nanos::from_secs_f64(seconds))).collect())
+    Some(points.into_iter().map(|(share, seconds)| (share, time(seconds))).collect())
 }
 
 /// All times of what a service answered, weighted by how often it was asked: its mean, and the shape with the most weight.

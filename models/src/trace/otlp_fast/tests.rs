@@ -30,7 +30,7 @@ fn read(fill: impl FnOnce(&mut Inbox<'_>) -> bool) -> Option<(Vec<Span>, String)
     let read = fill(&mut inbox);
     let Notes { spans, services, skipped_records, mended, .. } = &inbox.notes;
     let notes = format!("{spans} {services:?} {skipped_records:?} {mended:?}");
-    read.then(|| (kept.finish().0.into_iter().flatten().collect(), notes))
+    read.then(|| (kept.finish(&names).0.into_iter().flatten().collect(), notes))
 }
 
 /// Whether the fast reader takes the text; if it does, the other one must find the same.

@@ -35,7 +35,7 @@ fn reference(data: &otlp::TracesData) -> Vec<Span> {
 fn read(fill: impl FnOnce(&mut Inbox<'_>)) -> Vec<Span> {
     let (mut names, mut kept) = (Names::default(), Kept::new(&Limits::default()));
     fill(&mut Inbox::new("message", 0, &mut names, &mut kept, false));
-    kept.finish().0.into_iter().flatten().collect()
+    kept.finish(&names).0.into_iter().flatten().collect()
 }
 
 /// The spans of an encoded message by the reader.
