@@ -273,7 +273,7 @@ fn names_without_end_take_the_place_of_spans_and_become_one_in_the_model() {
     let on_one_thread = |work: &mut (dyn FnMut() -> (u64, u64) + Send)| {
         rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread").install(work)
     };
-    let name = |i: u64| ("jobs".to_owned(), if i % 10 == 0 { "tick".to_owned() } else { format!("run {}", letters(i)) });
+    let name = |i: u64| ("jobs".to_owned(), if i.is_multiple_of(10) { "tick".to_owned() } else { format!("run {}", letters(i)) });
     let (mut set, mut lesson) = (TraceSet::default(), None);
     let (reading, learning) = on_one_thread(&mut || {
         let reading = allocation_counter::measure(|| set = read(200_000, Named::new(SPANS, name)));
