@@ -83,12 +83,12 @@ mod tests {
 version: 1
 workload: { users: { to: web.get, open: { rate: 10/s } }, staff: { to: back.get, open: { rate: 1/s } } }
 services:
-  web: { operations: { get: { paths: [ { steps: [ { lookup: { cache: c.get, origin: db.q, fill: c.put } }, { publish: mails }, { parallel: [ { call: db.q }, { call: { to: back.get, fallback: c.get } } ] } ] } ] } } }
+  web: { operations: { get: { paths: [ { steps: [ { lookup: { cache: c.get, origin: db.q, fill: c.put } }, { publish: mails }, { parallel: { branches: [ { call: db.q }, { call: { to: back.get, fallback: c.get } } ] } } ] } ] } } }
   c: { cache: { capacity: 10, keys: 10, zipf: 1 }, operations: { get: { paths: [ { steps: [] } ] }, put: { paths: [ { steps: [] } ] } } }
   db: { operations: { q: { paths: [ { steps: [ { work: { constant: 1ms } } ] } ] } } }
   back: { operations: { get: { paths: [ { steps: [ { call: db.q } ] } ] } } }
   mailer: { operations: { m: { paths: [ { steps: [ { work: { constant: 1ms } } ] } ] } } }
-topics: { mails: { consumer: mailer.m } }
+topics: { mails: { consumer: mailer.m, concurrency: 4 } }
 edges:
   web->db: { timeout: 1s }
   staff->back: { timeout: 1s }

@@ -241,7 +241,7 @@ services:
   c: { workers: 4, queue: 4, cache: { capacity: 10, keys: 10, zipf: 1 }, operations: { get: { paths: [ { steps: [] } ] }, put: { paths: [ { steps: [] } ] } } }
   db: { workers: 4, queue: 5, cancel_on_disconnect: true, shed_expired: true, operations: { q: { paths: [ { steps: [ { work: { constant: 1ms } } ] } ] } } }
   mailer: { operations: { m: { paths: [ { steps: [ { work: { constant: 1ms } } ] } ] } } }
-topics: { mails: { consumer: mailer.m, order: per_key, max_deliveries: 3 } }
+topics: { mails: { consumer: mailer.m, concurrency: 4, order: per_key, max_deliveries: 3 } }
 edges:
   web->db: { timeout: 1s, retry: { attempts: 2 }, breaker: { consecutive: 5, open: 1s } }
   web->c: { retry: { attempts: 1 } }

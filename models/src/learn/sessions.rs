@@ -177,6 +177,8 @@ mod tests {
                 requests.push((start, now));
             }
         }
+        // (The recording ends while all of them go on: a tail in which one after the other leaves would be another system's.)
+        requests.retain(|request| request.0 < 60_000_000_000);
         requests
     }
 

@@ -29,7 +29,7 @@ mod world;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, UNIX_EPOCH};
 
 use scenarios::scenario::Scenario;
 
@@ -160,7 +160,7 @@ fn build(world: &Rc<World>, options: &RunOptions, own: &[(u32, Software)]) -> tu
         .tcp_capacity(1 << 14)
         .ephemeral_ports(10_000..=u16::MAX)
         .rng_seed(options.seed)
-        .epoch(SystemTime::UNIX_EPOCH)
+        .epoch(UNIX_EPOCH)
         .build();
     let there = reachable(p);
     for node in (0..p.nodes.len()).filter(|&node| there[node]) {

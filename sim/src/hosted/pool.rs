@@ -52,7 +52,7 @@ pub(super) struct Way {
 }
 
 impl Way {
-    fn address(self, world: &World) -> (std::net::IpAddr, u16) {
+    fn address(self, world: &World) -> (core::net::IpAddr, u16) {
         let node = world.p().edges[self.edge as usize].to_node;
         let ip = world.addresses.borrow()[node as usize].expect("every callee that can be reached has a host");
         let nth = match world.service_of(node) {

@@ -4,10 +4,10 @@
 //! Always true: only what an observer could know is shared (the books), or what lives in a process and is kept here so that its
 //! tasks find it (workers, caches, budgets); requests and answers go over the network alone.
 
+use core::net::IpAddr;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
