@@ -51,12 +51,7 @@ fn options(seeds: &[u64], seconds: u64) -> SweepOptions {
 
 fn both(model_text: &str, scenarios_text: &str, seeds: &[u64], seconds: u64) -> Vec<Verified> {
     let scenarios = scenarios_of(scenarios_text);
-    let verified =
-        verify(&model(model_text), 0, &scenarios, &options(seeds, seconds), &|_| {}, &AtomicBool::new(false)).expect("it runs");
-    for pair in &verified {
-        println!("{} {}: {:?}", pair.hosted.scenario, pair.hosted.seed, pair.agreement);
-    }
-    verified
+    verify(&model(model_text), 0, &scenarios, &options(seeds, seconds), &|_| {}, &AtomicBool::new(false)).expect("it runs")
 }
 
 /// Share of the affected requests that end alike, to the microsecond, over all seeds of a scenario.
@@ -124,7 +119,6 @@ services:
     let hosted = run(&program, &Scenario::default(), &options).expect("it runs").result();
     // Two replicas alone would be used up from 10 s to 25 s, and waits without end; with the right number of them, times are those of the kernel.
     let (there, here) = (&kernel.entries["users"], &hosted.entries["users"]);
-    println!("{} {} requests, {:.2} {:.2} ms", there.requests, here.requests, there.mean_ms, here.mean_ms);
     assert_eq!(there.requests, here.requests);
     assert!((there.mean_ms / here.mean_ms - 1.0).abs() < 0.03 && here.mean_ms < 200.0, "{} {}", there.mean_ms, here.mean_ms);
 }
@@ -236,10 +230,6 @@ fn every_kind_of_fault_is_felt_and_ends_users_requests_alike() {
         assert!(kernel.requests.abs_diff(hosted.requests) <= kernel.requests / 100, "{}", scenario.id);
         for (entry, there) in &kernel.entries {
             let here = &hosted.entries[entry];
-            println!(
-                "{} {entry}: {} {} errors of {}, {:.2} {:.2} ms",
-                scenario.id, there.errors, here.errors, there.requests, there.mean_ms, here.mean_ms
-            );
             let apart = there.errors.abs_diff(here.errors) as f64;
             assert!(apart <= 3.0 + 0.1 * there.errors as f64, "{} {entry}: {apart}", scenario.id);
         }
