@@ -1,7 +1,7 @@
 //! `check`: holds a model against statements, for CI.
 //!
 //! You are here: `commands::check`. `scenarios::checks` says what is meant, `sim` makes the runs, `reports::sequential` decides when there are
-//! enough of them, `reports::checks` and [`junit`](super::junit) write what came of it.
+//! enough of them, `reports::checks` and [`junit`] write what came of it.
 //! Always true: results do not depend on the number of threads: outcomes count in the order of their seeds, and those that were made beyond a
 //! decision do not count.
 
