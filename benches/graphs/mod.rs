@@ -26,18 +26,12 @@ pub fn chain_3() -> Model {
 /// Twenty services in four layers of 1, 4, 7 and 8: a request visits six of them on average. Blocking workers, lognormal work,
 /// timeouts and three tries on every edge.
 pub fn twenty() -> Model {
-    layered(&[1, 4, 7, 8])
-}
-
-/// The same with other numbers of services in each layer.
-pub fn layered(layers: &[usize]) -> Model {
-    layered_and(layers, "", "")
+    twenty_and("", "")
 }
 
 /// [`twenty`] beside three services that nobody calls and that have every policy there is: what a model does not use is to cost nothing.
 pub fn twenty_and_unused() -> Model {
-    layered_and(
-        &[1, 4, 7, 8],
+    twenty_and(
         "  spare-a: { workers: 4, operations: { op: { paths: [ { weight: 1, steps: [ { work: { constant: 1ms } }, { call: spare-b.op }, { call: spare-c.op } ] } ] } } }
   spare-b: { workers: 4, queue: 10, discipline: lifo, codel: { target: 5ms, interval: 100ms }, autoscale: { target: 0.7, min: 1, max: 10, every: 15s, start_up: 5s, down_after: 60s }, warm_up: { lasting: 10s, factor: 2 }, operations: { op: { paths: [ { weight: 1, steps: [ { work: { constant: 1ms } } ] } ] } } }
   spare-c: { replicas: 3, workers: 4, balance: two_choices, cancel_on_disconnect: true, health_check: { down_after: 5s, up_after: 5s }, adaptive_limit: { gradient: { tolerance: 2 }, initial: 20, min: 1, max: 200 }, operations: { op: { error_rate: 0.01, paths: [ { weight: 1, steps: [ { work: { constant: 1ms } } ] } ] } } }
@@ -48,8 +42,9 @@ pub fn twenty_and_unused() -> Model {
     )
 }
 
-/// Layers of services, and lines for others.
-fn layered_and(layers: &[usize], more_services: &str, more_edges: &str) -> Model {
+/// The twenty services, and lines for others.
+fn twenty_and(more_services: &str, more_edges: &str) -> Model {
+    let layers = [1usize, 4, 7, 8];
     let (mut services, mut edges) = (String::new(), String::new());
     let mut first = 0;
     for (layer, &size) in layers.iter().enumerate() {
