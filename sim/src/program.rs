@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use models::rng::{Chance, DrawName};
+use models::rng::{Chance, DrawName, Key, Purpose, below};
 use models::system::{Balance, Cause, EdgeName, Full, Jitter, Model, Wait};
 use models::table::QuantileTable;
 use models::units::Nanos;
@@ -392,6 +392,43 @@ pub(crate) struct TopicP {
     pub(crate) max_deliveries: u32,
     /// `NONE` = no time.
     pub(crate) accept: u32,
+}
+
+impl PolicyP {
+    /// How long to wait after try `attempt` (0 is the first) before the next one. `previous`: the wait before this try; `forced`: what a fault
+    /// has put in the place of the policy's backoff; `bits`: the try's draw.
+    pub(crate) fn wait(&self, attempt: u16, previous: u64, forced: Option<u64>, bits: u64) -> u64 {
+        let waits = &self.waits;
+        let base = forced.unwrap_or_else(|| waits[usize::from(attempt).min(waits.len() - 1)]);
+        match self.jitter {
+            Jitter::None => base,
+            Jitter::Full => below(bits, base + 1),
+            Jitter::Equal => base / 2 + below(bits, base - base / 2 + 1),
+            Jitter::Decorrelated => {
+                let least = forced.unwrap_or(waits[0]);
+                let most = (previous.max(least).saturating_mul(3)).min(self.max_wait).max(least);
+                least + below(bits, most - least + 1)
+            }
+        }
+    }
+}
+
+impl SiteP {
+    /// How often a request of this line makes the call.
+    #[inline]
+    pub(crate) fn times(&self, line: Key) -> u16 {
+        if self.once {
+            return 1;
+        }
+        let bits = line.draw(Purpose::Times, self.site);
+        self.times.iter().find(|&&(_, upto)| bits <= upto).or(self.times.last()).map_or(1, |&(count, _)| count)
+    }
+}
+
+/// On which of things of this popularity a draw falls.
+#[inline]
+pub(crate) fn popular(popularity: &[u64], bits: u64) -> u32 {
+    (popularity.partition_point(|&upto| upto < bits) as u32).min(popularity.len() as u32 - 1)
 }
 
 /// The bit of a cause in [`EdgeP::retry_on`].

@@ -15,6 +15,7 @@ use models::trace::{CsvMap, Format, Limits, ReadOptions, Reader, TraceSet};
 use proptest::prelude::*;
 use proptest::test_runner::{TestCaseError, TestRunner};
 
+use crate::summaries::METRICS;
 use crate::support::shared;
 
 /// Real files are used up to this length.
@@ -349,20 +350,9 @@ fn damaged_dependencies() {
 
 #[test]
 fn damaged_answers_of_prometheus() {
-    let range = r#"{"status":"success","data":{"resultType":"matrix","result":[
-        {"metric":{"__name__":"traces_service_graph_request_total","client":"user","server":"web"},"values":[[1000,"100"],[1060,"400"],[1100,"50"],[1200,"350"]]},
-        {"metric":{"__name__":"traces_service_graph_request_total","client":"web","server":"db","connection_type":"database","failed":"false"},"values":[[1000,"0"],[1200,"900"]]},
-        {"metric":{"__name__":"traces_service_graph_request_failed_total","client":"web","server":"db"},"values":[[1000,"0"],[1200,"100"]]},
-        {"metric":{"__name__":"traces_service_graph_request_total","client":"web","server":"mailer","connection_type":"messaging_system"},"values":[[1000,"0"],[1200,"65"]]},
-        {"metric":{"__name__":"traces_service_graph_request_server_seconds_bucket","client":"web","server":"db","le":"0.01"},"values":[[1000,"0"],[1200,"500"]]},
-        {"metric":{"__name__":"traces_service_graph_request_server_seconds_bucket","client":"web","server":"db","le":"0.02"},"values":[[1000,"0"],[1200,"900"]]},
-        {"metric":{"__name__":"traces_service_graph_request_server_seconds_bucket","client":"web","server":"db","le":"+Inf"},"values":[[1000,"0"],[1200,"1000"]]},
-        {"metric":{"__name__":"traces_service_graph_request_server_seconds_sum","client":"web","server":"db"},"values":[[1000,"0"],[1200,"12"]]},
-        {"metric":{"__name__":"traces_service_graph_request_server_seconds_count","client":"web","server":"db"},"values":[[1000,"0"],[1200,"1000"]]},
-        {"metric":{"__name__":"traces_service_graph_request_client_seconds_sum","client":"web","server":"db"},"values":[[1000,"0"],[1200,"14"]]}]}}"#;
-    let instant = r#"{"status":"success","data":{"resultType":"vector","result":[
+    let instant = br#"{"status":"success","data":{"resultType":"vector","result":[
         {"metric":{"client":"user","server":"web"},"value":[1000,"5"]},{"metric":{"client":"web","server":"db"},"value":[1000.5,"1e1"]}]}}"#;
-    target([range, instant].map(|text| text.as_bytes().to_vec()).into());
+    target([METRICS, instant].map(<[u8]>::to_vec).into());
 }
 
 #[test]

@@ -201,7 +201,8 @@ fn a_large_production_graph_becomes_a_model() {
     assert!(lesson.model.edges.len() > 4_000, "{}", lesson.model.edges.len());
 }
 
-const METRICS: &[u8] = br#"{"status":"success","data":{"resultType":"matrix","result":[
+/// Service-graph metrics over 200 s, as Prometheus answers a query over a range.
+pub const METRICS: &[u8] = br#"{"status":"success","data":{"resultType":"matrix","result":[
     {"metric":{"__name__":"traces_service_graph_request_total","client":"user","server":"web"},"values":[[1000,"100"],[1060,"400"],[1100,"50"],[1200,"350"]]},
     {"metric":{"__name__":"traces_service_graph_request_total","client":"web","server":"db","connection_type":"database","failed":"false"},"values":[[1000,"0"],[1200,"900"]]},
     {"metric":{"__name__":"traces_service_graph_request_total","client":"web","server":"db","connection_type":"database","failed":"true"},"values":[[1000,"0"],[1200,"100"]]},

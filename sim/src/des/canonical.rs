@@ -13,6 +13,7 @@ use models::rng::Key;
 
 use super::State;
 use super::arrivals::{Stream, User};
+use super::budget::Budget;
 use super::cache::Contents;
 use super::client::ClientState;
 use super::control::{CoDel, Control};
@@ -528,7 +529,7 @@ fn content_words<S: Sink>(contents: &Contents, out: &mut S) {
 
 /// A budget and a breaker. A full budget is full whenever it was filled; one that time does not fill has no clock.
 fn client_words<S: Sink>(client: &ClientState, policy: &PolicyP, now: u64, out: &mut S) {
-    let ClientState { tokens, filled_at, breaker, limits } = client;
+    let ClientState { budget: Budget { tokens, filled_at }, breaker, limits } = client;
     let Limits { in_flight, held, waiting, first: _, last: _ } = *limits;
     out.pair(in_flight, held);
     out.put(u64::from(waiting));

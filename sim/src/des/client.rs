@@ -6,22 +6,22 @@
 //! hedged tries, another request's answer, or, where bytes were lost, its timeout alone. A retry leaves through the event queue even if
 //! its wait is zero.
 
-use models::rng::{Key, Purpose, below};
-use models::system::{Cause, Jitter};
+use models::rng::{Key, Purpose};
+use models::system::Cause;
 
 use super::breaker::Breaker;
+use super::budget::Budget;
 use super::limits::Limits;
 use super::queue::Kind;
 use super::records::{Call, Exec, Link, Parent, Phase, Role, flag, other_line};
 use super::slab::Empty;
 use super::{Ended, Mark, State};
-use crate::program::{FAR_NS, NONE, PolicyP, SiteP, TOKEN, Tables, TargetP, cause_bit};
+use crate::program::{FAR_NS, NONE, PolicyP, SiteP, Tables, TargetP, cause_bit};
 
 /// What one calling replica knows of one edge.
 #[derive(Clone, Debug)]
 pub(crate) struct ClientState {
-    pub(super) tokens: u64,
-    pub(super) filled_at: u64,
+    pub(super) budget: Budget,
     pub(super) breaker: Option<Box<Breaker>>,
     pub(super) limits: Limits,
 }
@@ -29,8 +29,7 @@ pub(crate) struct ClientState {
 impl ClientState {
     pub(super) fn new(policy: &PolicyP) -> Self {
         ClientState {
-            tokens: policy.budget.map_or(0, |b| b.initial),
-            filled_at: 0,
+            budget: Budget::new(policy),
             breaker: policy.breaker.map(|policy| Box::new(Breaker::closed(&policy))),
             limits: Limits::new(),
         }
@@ -144,8 +143,7 @@ impl State {
         call.probe = false;
         let policy = &p.policies[site.edge as usize];
         if first && let Some(budget) = &policy.budget {
-            let client = &mut self.clients[client as usize];
-            client.tokens = (client.tokens + budget.per_first).min(budget.cap);
+            self.clients[client as usize].budget.first_try(budget);
         }
         if deadline <= self.now {
             self.try_failed(p, c, Cause::Timeout);
@@ -446,43 +444,18 @@ impl State {
             && policy.retry_on & cause_bit(cause) != 0
             && call.attempt < u16::MAX
             && self.now < deadline
-            && self.budget_pays(policy, call.client);
+            && policy.budget.as_ref().is_none_or(|budget| self.clients[call.client as usize].budget.pays(budget, self.now));
         if !again {
             self.call_failed(p, c, cause);
             return;
         }
         let call = &mut self.calls[c];
-        let waits = &policy.waits;
-        let base = forced.map_or_else(|| waits[usize::from(call.attempt).min(waits.len() - 1)], |(_, wait)| wait);
-        let bits = call.key.draw(Purpose::Backoff, 0);
-        let wait = match policy.jitter {
-            Jitter::None => base,
-            Jitter::Full => below(bits, base + 1),
-            Jitter::Equal => base / 2 + below(bits, base - base / 2 + 1),
-            Jitter::Decorrelated => {
-                let least = forced.map_or(waits[0], |(_, wait)| wait);
-                let most = (call.previous_wait.max(least).saturating_mul(3)).min(policy.max_wait).max(least);
-                least + below(bits, most - least + 1)
-            }
-        };
+        let wait =
+            policy.wait(call.attempt, call.previous_wait, forced.map(|(_, wait)| wait), call.key.draw(Purpose::Backoff, 0));
         (call.previous_wait, call.spread) = (wait, true);
         call.attempt += 1;
         // A wait that the deadline cuts short ends with it; the try that would follow fails at once.
         call.event = self.queue.push((self.now + wait).min(deadline), Kind::Resend, c);
-    }
-
-    /// Takes a token for a retry if there is one; always if there is no budget.
-    fn budget_pays(&mut self, policy: &PolicyP, client: u32) -> bool {
-        let Some(budget) = &policy.budget else { return true };
-        let client = &mut self.clients[client as usize];
-        let earned = (u128::from(self.now - client.filled_at) * u128::from(budget.per_ns_q32)) >> 32;
-        client.filled_at = self.now;
-        client.tokens = client.tokens.saturating_add(u64::try_from(earned).unwrap_or(u64::MAX)).min(budget.cap);
-        let pays = client.tokens >= TOKEN;
-        if pays {
-            client.tokens -= TOKEN;
-        }
-        pays
     }
 
     /// A wait is over: the next try, or the first one of a call that goes on with another site or repetition.

@@ -11,6 +11,7 @@ pub(crate) mod arrivals;
 #[cfg(debug_assertions)]
 mod audit;
 pub(crate) mod breaker;
+mod budget;
 mod cache;
 mod canonical;
 mod client;
@@ -46,6 +47,7 @@ use records::{Call, Exec, Parent, Phase, Replica};
 use slab::Slab;
 
 pub(crate) use breaker::Breaker;
+pub(crate) use budget::Budget;
 pub(crate) use cache::Contents;
 pub(crate) use client::choose_path;
 pub(crate) use control::{Control, controls};
@@ -54,7 +56,7 @@ pub(crate) use faults::FaultPlan;
 pub(crate) use log::Noted;
 pub(crate) use queue::MOST_LANES;
 pub(crate) use recorder::{BUCKET_NS, Keep, Left, NodeStep, NodeTotals, Recorder, SystemStep};
-pub(crate) use replicas::ServiceState;
+pub(crate) use replicas::{ServiceState, balanced};
 pub(crate) use tracer::{Ended, OPEN, Record, Side, Tracer};
 pub(crate) use users::{ABSENT, FAILED, UNFINISHED, Users};
 pub(crate) use windows::{NO_LATENCY, WIDE_BUCKETS, WINDOW_BUCKETS};

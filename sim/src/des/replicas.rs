@@ -128,6 +128,29 @@ pub(super) fn replicas_of(service: u32, s: &ServiceP) -> impl Iterator<Item = Re
     })
 }
 
+/// Which of the `listed` replicas the try that `key` names goes to; `None` if there is none. `turn` is its edge's round-robin pointer, `present` tells
+/// how many requests a replica has.
+pub(crate) fn balanced(balance: Balance, listed: &[u32], turn: &mut u32, key: Key, present: impl Fn(u32) -> u32) -> Option<u32> {
+    let n = listed.len();
+    if n == 0 {
+        return None;
+    }
+    let any = |draw| listed[below(key.draw(Purpose::Balance, draw), n as u64) as usize];
+    Some(match balance {
+        Balance::RoundRobin => {
+            let at = if (*turn as usize) < n { *turn as usize } else { 0 };
+            *turn = if at + 1 == n { 0 } else { at as u32 + 1 };
+            listed[at]
+        }
+        Balance::Random => any(0),
+        Balance::LeastOutstanding => *listed.iter().min_by_key(|&&r| present(r)).expect("at least one is listed"),
+        Balance::TwoChoices => {
+            let (a, b) = (any(0), any(1));
+            if present(b) < present(a) { b } else { a }
+        }
+    })
+}
+
 impl State {
     /// Which replica of a service a try goes to; `None` if callers know of none.
     #[inline]
@@ -136,28 +159,9 @@ impl State {
         if s.most_replicas == 1 && self.replicas[s.replica_base as usize].listed {
             return Some(s.replica_base);
         }
-        let listed = &self.services[service as usize].listed[..];
-        let n = listed.len();
-        if n == 0 {
-            return None;
-        }
-        let any = |draw| listed[below(key.draw(Purpose::Balance, draw), n as u64) as usize];
-        Some(match s.balance {
-            Balance::RoundRobin => {
-                let turn = &mut self.turns[edge as usize];
-                let at = if (*turn as usize) < n { *turn as usize } else { 0 };
-                *turn = if at + 1 == n { 0 } else { at as u32 + 1 };
-                listed[at]
-            }
-            Balance::Random => any(0),
-            Balance::LeastOutstanding => {
-                *listed.iter().min_by_key(|&&r| self.replicas[r as usize].present).expect("at least one is listed")
-            }
-            Balance::TwoChoices => {
-                let (a, b) = (any(0), any(1));
-                if self.replicas[b as usize].present < self.replicas[a as usize].present { b } else { a }
-            }
-        })
+        let replicas = &self.replicas;
+        let present = |r: u32| replicas[r as usize].present;
+        balanced(s.balance, &self.services[service as usize].listed, &mut self.turns[edge as usize], key, present)
     }
 
     /// Callers choose a replica from now on, or no longer.

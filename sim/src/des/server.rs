@@ -11,7 +11,7 @@ use models::system::{Cause, Wait};
 use super::queue::Kind;
 use super::records::{Parent, Phase, Role, flag};
 use super::{Left, Mark, State};
-use crate::program::{FAR_NS, NONE, StepP, Tables};
+use crate::program::{FAR_NS, NONE, StepP, Tables, popular};
 
 impl State {
     /// A request reaches its replica (or a message its topic).
@@ -241,18 +241,12 @@ impl State {
                 let l = &p.lookups[lookup as usize];
                 let cache = p.services[l.cache as usize].cache.as_ref().expect("compiled lookups ask caches");
                 let bits = exec.line.draw(Purpose::CacheKey, p.sites[l.ask as usize].site);
-                let key = cache.popularity.partition_point(|&upto| upto < bits) as u32;
-                (l.ask, Role::Ask, lookup, key.min(cache.keys - 1))
+                (l.ask, Role::Ask, lookup, popular(&cache.popularity, bits))
             }
             _ => unreachable!("branches are calls and lookups"),
         };
         let s = &p.sites[site as usize];
-        let repetitions = if s.once {
-            1
-        } else {
-            let bits = exec.line.draw(Purpose::Times, s.site);
-            s.times.iter().find(|&&(_, upto)| bits <= upto).or(s.times.last()).map_or(1, |&(count, _)| count)
-        };
+        let repetitions = s.times(exec.line);
         if repetitions == 0 {
             return;
         }

@@ -13,7 +13,7 @@ use super::queue::Kind;
 use super::records::{Parent, Phase, Role, flag};
 use super::slab::Empty;
 use super::{Left, Mark, State};
-use crate::program::{NONE, Tables, TopicP};
+use crate::program::{NONE, Tables, TopicP, popular};
 
 /// A message that the broker keeps.
 #[derive(Clone, Copy, Debug)]
@@ -161,7 +161,7 @@ impl State {
         self.free_exec(x);
         let topic = &p.topics[t as usize];
         let bits = line.draw(Purpose::MessageKey, 0);
-        let about = (topic.popularity.partition_point(|&upto| upto < bits) as u32).min(topic.popularity.len() as u32 - 1);
+        let about = popular(&topic.popularity, bits);
         let state = &mut self.topics[t as usize];
         state.versions += 1;
         let version = state.versions;

@@ -23,7 +23,7 @@ use super::service::reply;
 use super::wire::Context;
 use super::world::{Origin, World};
 use crate::des::{Left, Mark};
-use crate::program::{FAR_NS, NONE, TopicP};
+use crate::program::{FAR_NS, NONE, TopicP, popular};
 
 /// A message.
 #[derive(Debug)]
@@ -220,7 +220,7 @@ fn accept(world: &Rc<World>, t: u32, context: &Context) {
     let topic = &world.p().topics[t as usize];
     let state = &world.topics[t as usize];
     let bits = context.line.draw(Purpose::MessageKey, 0);
-    let about = (topic.popularity.partition_point(|&upto| upto < bits) as u32).min(topic.popularity.len() as u32 - 1);
+    let about = popular(&topic.popularity, bits);
     let fate = {
         let effects = world.effects.borrow();
         if effects.topics[t as usize].active { effects.topics[t as usize].fate(context.key) } else { Default::default() }

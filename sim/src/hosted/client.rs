@@ -5,11 +5,13 @@
 //! place in a bulkhead, a breaker's probe) it gives back when it is dropped.
 
 use std::cell::Cell;
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::task::{Context as TaskContext, Poll};
 
-use models::rng::{Key, Purpose, below};
-use models::system::{Cause, Jitter};
+use models::rng::{Key, Purpose};
+use models::system::Cause;
 use tokio::sync::oneshot;
 
 use super::gate::{Place, Turn, Wait};
@@ -19,7 +21,7 @@ use super::pool::Way;
 use super::wire::{Answer, Context, understand};
 use super::world::{Origin, TICK_NS, World};
 use crate::des::Mark;
-use crate::program::{FAR_NS, NONE, PolicyP, SiteP, StepP, TOKEN, TargetP, cause_bit};
+use crate::program::{FAR_NS, NONE, PolicyP, SiteP, StepP, TargetP, cause_bit};
 
 /// An answer and a timeout of the same instant are told apart by letting those run first who carry the answer from the socket to here.
 const GRACE: usize = 4;
@@ -67,6 +69,16 @@ impl About {
     pub(super) const NOTHING: About = About { cache_key: NONE, fills: false };
 }
 
+/// The first of some futures that is done: its place, and what came of it.
+pub(super) fn poll_any<F: Future + Unpin>(futures: &mut [F], cx: &mut TaskContext<'_>) -> Poll<(usize, F::Output)> {
+    let mut each = futures.iter_mut().enumerate();
+    let ended = each.find_map(|(at, future)| match Pin::new(future).poll(cx) {
+        Poll::Ready(output) => Some((at, output)),
+        Poll::Pending => None,
+    });
+    ended.map_or(Poll::Pending, Poll::Ready)
+}
+
 /// One branch of a step: the future, and whether it is waited for. `None` if it is not taken this time.
 pub(super) fn branch(world: Rc<World>, parent: Parent, step: StepP) -> Option<(impl Future<Output = Branch>, bool)> {
     let program = world.program.clone();
@@ -77,12 +89,7 @@ pub(super) fn branch(world: Rc<World>, parent: Parent, step: StepP) -> Option<(i
         _ => unreachable!("branches are calls and lookups"),
     };
     let s = &p.sites[site as usize];
-    let times = if s.once {
-        1
-    } else {
-        let bits = parent.line.draw(Purpose::Times, s.site);
-        s.times.iter().find(|&&(_, upto)| bits <= upto).or(s.times.last()).map_or(1, |&(count, _)| count)
-    };
+    let times = s.times(parent.line);
     let waited = s.wait;
     (times > 0).then(|| {
         let call = async move {
@@ -172,8 +179,8 @@ impl Drop for Bulkhead<'_> {
     }
 }
 
-/// A try that is under way.
-type Underway<'a> = Pin<Box<dyn Future<Output = Answer> + 'a>>;
+/// A try that is under way, with its key.
+type Underway<'a> = Pin<Box<dyn Future<Output = (Key, Answer)> + 'a>>;
 
 /// A call that is being made.
 #[derive(Clone, Copy)]
@@ -220,23 +227,14 @@ impl Made<'_> {
                 && policy.retry_on & cause_bit(cause) != 0
                 && attempt < u16::MAX
                 && world.now() < deadline
-                && self.budget_pays();
+                && policy
+                    .budget
+                    .as_ref()
+                    .is_none_or(|budget| world.clients.borrow_mut()[self.client].budget.pays(budget, world.now()));
             if !again {
                 return (Err(cause), key, attempt);
             }
-            let waits = &policy.waits;
-            let base = forced.map_or_else(|| waits[usize::from(attempt).min(waits.len() - 1)], |(_, wait)| wait);
-            let bits = key.draw(Purpose::Backoff, 0);
-            previous_wait = match policy.jitter {
-                Jitter::None => base,
-                Jitter::Full => below(bits, base + 1),
-                Jitter::Equal => base / 2 + below(bits, base - base / 2 + 1),
-                Jitter::Decorrelated => {
-                    let least = forced.map_or(waits[0], |(_, wait)| wait);
-                    let most = (previous_wait.max(least).saturating_mul(3)).min(policy.max_wait).max(least);
-                    least + below(bits, most - least + 1)
-                }
-            };
+            previous_wait = policy.wait(attempt, previous_wait, forced.map(|(_, wait)| wait), key.draw(Purpose::Backoff, 0));
             attempt += 1;
             tokio::task::yield_now().await;
             world.until((world.now() + previous_wait).min(deadline)).await;
@@ -246,38 +244,29 @@ impl Made<'_> {
     /// Several tries at once: one more whenever the last has failed, or has been under way for long; the first success wins.
     async fn hedged(&self) -> (Answer, Key, u16) {
         let hedge = self.policy.hedge.expect("asked with hedging alone");
-        let mut tries: Vec<(u16, Underway<'_>)> = Vec::new();
-        let mut next = 0;
+        let mut tries: Vec<Underway<'_>> = Vec::new();
+        let mut sent = 0;
         loop {
-            let made = *self;
-            let attempt = next;
-            tries.push((attempt, Box::pin(async move { made.guarded_try(made.key(attempt), attempt).await })));
-            next += 1;
-            let patience = if next < hedge.attempts { self.world.now() + hedge.after } else { FAR_NS };
-            let mut patience = std::pin::pin!(self.world.until(patience));
+            let (made, attempt) = (*self, sent);
+            let key = self.key(attempt);
+            tries.push(Box::pin(async move { (key, made.guarded_try(key, attempt).await) }));
+            sent += 1;
+            let patience = if sent < hedge.attempts { self.world.now() + hedge.after } else { FAR_NS };
+            let mut patience = pin!(self.world.until(patience));
             loop {
-                let event = std::future::poll_fn(|cx| {
-                    for (at, (_, one)) in tries.iter_mut().enumerate() {
-                        if let std::task::Poll::Ready(answer) = one.as_mut().poll(cx) {
-                            return std::task::Poll::Ready(Some((at, answer)));
-                        }
-                    }
-                    patience.as_mut().poll(cx).map(|()| None)
-                })
-                .await;
-                let Some((at, answer)) = event else { break };
-                let (attempt, _) = tries.swap_remove(at);
-                match answer {
-                    Ok(hit) => return (Ok(hit), self.key(attempt), next - 1),
-                    Err(cause) if next >= hedge.attempts || self.world.now() >= self.deadline => {
-                        if tries.is_empty() {
-                            return (Err(cause), self.key(attempt), next - 1);
-                        }
-                    }
-                    Err(_) => {
-                        tokio::task::yield_now().await;
-                        break;
-                    }
+                let ended = poll_fn(|cx| match poll_any(&mut tries, cx) {
+                    Poll::Ready(ended) => Poll::Ready(Some(ended)),
+                    Poll::Pending => patience.as_mut().poll(cx).map(|()| None),
+                });
+                let Some((at, (key, answer))) = ended.await else { break };
+                drop(tries.swap_remove(at));
+                let more = sent < hedge.attempts && self.world.now() < self.deadline;
+                if answer.is_ok() || !more && tries.is_empty() {
+                    return (answer, key, sent - 1);
+                }
+                if more {
+                    tokio::task::yield_now().await;
+                    break;
                 }
             }
         }
@@ -290,8 +279,7 @@ impl Made<'_> {
         if attempt == 0
             && let Some(budget) = &policy.budget
         {
-            let client = &mut world.clients.borrow_mut()[client];
-            client.tokens = (client.tokens + budget.per_first).min(budget.cap);
+            world.clients.borrow_mut()[client].budget.first_try(budget);
         }
         let expired = if self.deadline <= world.now() { Err(Cause::Timeout) } else { Ok(()) };
         let probe = expired.and_then(|()| Probe::new(self));
@@ -395,21 +383,6 @@ impl Made<'_> {
             }
         });
         hear.await.unwrap_or(Err(Cause::Connection))
-    }
-
-    /// Takes a token for a retry if there is one; always if there is no budget.
-    fn budget_pays(&self) -> bool {
-        let Some(budget) = &self.policy.budget else { return true };
-        let client = &mut self.world.clients.borrow_mut()[self.client];
-        let now = self.world.now();
-        let earned = (u128::from(now - client.filled_at) * u128::from(budget.per_ns_q32)) >> 32;
-        client.filled_at = now;
-        client.tokens = client.tokens.saturating_add(u64::try_from(earned).unwrap_or(u64::MAX)).min(budget.cap);
-        let pays = client.tokens >= TOKEN;
-        if pays {
-            client.tokens -= TOKEN;
-        }
-        pays
     }
 }
 
@@ -516,7 +489,7 @@ async fn exchange(world: &Rc<World>, way: Way, context: Context) -> Answer {
         let answer = understand(&response);
         let mut body = response.into_body();
         // A stand-in's answer has no body; that of somebody's own service is read to its end.
-        while let Some(frame) = std::future::poll_fn(|cx| hyper::body::Body::poll_frame(Pin::new(&mut body), cx)).await {
+        while let Some(frame) = poll_fn(|cx| hyper::body::Body::poll_frame(Pin::new(&mut body), cx)).await {
             frame.ok()?;
         }
         way.give_back(world, link);

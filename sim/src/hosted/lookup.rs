@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use super::client::{About, Ended, Parent, call, call_once};
 use super::world::{Origin, World};
-use crate::program::{NONE, Tables};
+use crate::program::{NONE, Tables, popular};
 
 /// A question to a store that others wait for.
 #[derive(Debug, Default)]
@@ -66,7 +66,7 @@ fn key_of(p: &Tables, parent: &Parent, lookup: u32) -> u32 {
     let l = &p.lookups[lookup as usize];
     let cache = p.services[l.cache as usize].cache.as_ref().expect("compiled lookups ask caches");
     let bits = parent.line.draw(Purpose::CacheKey, p.sites[l.ask as usize].site);
-    (cache.popularity.partition_point(|&upto| upto < bits) as u32).min(cache.keys - 1)
+    popular(&cache.popularity, bits)
 }
 
 /// Gives the cache what the store answered; nobody waits for that.

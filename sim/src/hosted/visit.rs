@@ -4,14 +4,14 @@
 //! Always true: a visit that has begun ends in the books exactly once, for whatever stops it drops it.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
 
 use models::rng::Purpose;
 use models::system::{Cause, Wait as WaitFor};
 
-use super::client::{Branch, Parent, branch};
+use super::client::{Branch, Parent, branch, poll_any};
 use super::gate::{Place, Turn, Wait};
 use super::wire::{Answer, Context};
 use super::world::{Origin, World};
@@ -220,15 +220,7 @@ impl Visit {
             }
         }
         while !waited.is_empty() && wanted > 0 {
-            let (at, ended) = std::future::poll_fn(|cx| {
-                for (at, call) in waited.iter_mut().enumerate() {
-                    if let Poll::Ready(ended) = call.as_mut().poll(cx) {
-                        return Poll::Ready((at, ended));
-                    }
-                }
-                Poll::Pending
-            })
-            .await;
+            let (at, ended) = poll_fn(|cx| poll_any(&mut waited, cx)).await;
             drop(waited.swap_remove(at));
             match ended {
                 Branch::Succeeded => wanted -= 1,

@@ -12,8 +12,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use models::rng::{Key, Purpose, below};
-use models::system::{Balance, Cause};
+use models::rng::Key;
+use models::system::Cause;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -23,7 +23,7 @@ use super::lookup::Flight;
 use super::pool::Pool;
 use super::wire::escape;
 use crate::des::effects::Effects;
-use crate::des::{Breaker, Contents, Control, FaultPlan, Mark, Recorder, ServiceState, word};
+use crate::des::{Breaker, Budget, Contents, Control, FaultPlan, Mark, Recorder, ServiceState, balanced, word};
 use crate::program::{FAR_NS, NONE, PolicyP, Program, Tables};
 
 /// The clock's step: tokio's timers know whole milliseconds alone, and turmoil takes a whole number of them a step.
@@ -42,8 +42,7 @@ pub(super) enum Origin {
 
 /// What one calling replica knows of one edge.
 pub(super) struct Client {
-    pub(super) tokens: u64,
-    pub(super) filled_at: u64,
+    pub(super) budget: Budget,
     pub(super) breaker: Option<Breaker>,
     pub(super) in_flight: u32,
     /// Its connection pool, if that has a bound: those who hold one, and those who wait.
@@ -54,8 +53,7 @@ impl Client {
     fn new(policy: &PolicyP) -> Self {
         let (connections, places) = policy.pool.unwrap_or((u32::MAX, u32::MAX));
         Client {
-            tokens: policy.budget.map_or(0, |budget| budget.initial),
-            filled_at: 0,
+            budget: Budget::new(policy),
             breaker: policy.breaker.map(|policy| Breaker::closed(&policy)),
             in_flight: 0,
             pool: Rc::new(Gate::new(connections, places)),
@@ -342,28 +340,9 @@ impl World {
 
     /// Which replica of a service a try goes to; `None` if callers know of none.
     pub(super) fn choose_replica(&self, service: u32, edge: u32, key: Key) -> Option<u32> {
-        let s = &self.p().services[service as usize];
-        let listed = self.listed.borrow();
-        let listed = &listed[service as usize];
-        let n = listed.len();
-        let any = |draw| listed[below(key.draw(Purpose::Balance, draw), n as u64) as usize];
+        let balance = self.p().services[service as usize].balance;
         let present = |r: u32| self.replicas[r as usize].present.get();
-        match (n, s.balance) {
-            (0, _) => None,
-            (1, _) => Some(listed[0]),
-            (_, Balance::RoundRobin) => {
-                let turn = &mut self.turns.borrow_mut()[edge as usize];
-                let at = if (*turn as usize) < n { *turn as usize } else { 0 };
-                *turn = if at + 1 == n { 0 } else { at as u32 + 1 };
-                Some(listed[at])
-            }
-            (_, Balance::Random) => Some(any(0)),
-            (_, Balance::LeastOutstanding) => listed.iter().copied().min_by_key(|&r| present(r)),
-            (_, Balance::TwoChoices) => {
-                let (a, b) = (any(0), any(1));
-                Some(if present(b) < present(a) { b } else { a })
-            }
-        }
+        balanced(balance, &self.listed.borrow()[service as usize], &mut self.turns.borrow_mut()[edge as usize], key, present)
     }
 
     /// Callers choose a replica from now on, or no longer.

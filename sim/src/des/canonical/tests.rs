@@ -200,9 +200,9 @@ fn what_no_step_can_see_makes_no_difference() {
         (
             "how a full budget came to be full",
             client(|c| {
-                let full = c.tokens >= 10 * crate::program::TOKEN;
+                let full = c.budget.tokens >= 10 * crate::program::TOKEN;
                 if full {
-                    c.filled_at = 0
+                    c.budget.filled_at = 0
                 }
                 full
             }),

@@ -379,9 +379,9 @@ pub(super) fn changes() -> Vec<(&'static str, Change)> {
         (
             "one token more",
             client(|c| {
-                let spent = c.tokens > 0 && c.tokens < crate::program::TOKEN * 4;
+                let spent = c.budget.tokens > 0 && c.budget.tokens < crate::program::TOKEN * 4;
                 if spent {
-                    c.tokens += crate::program::TOKEN
+                    c.budget.tokens += crate::program::TOKEN
                 }
                 spent
             }),
@@ -389,9 +389,9 @@ pub(super) fn changes() -> Vec<(&'static str, Change)> {
         (
             "one part of a token less",
             client(|c| {
-                let spent = c.tokens > 0 && c.tokens < crate::program::TOKEN * 4;
+                let spent = c.budget.tokens > 0 && c.budget.tokens < crate::program::TOKEN * 4;
                 if spent {
-                    c.tokens -= 1
+                    c.budget.tokens -= 1
                 }
                 spent
             }),
