@@ -156,3 +156,26 @@ fn each_request(users: &Users, mut each: impl FnMut(usize, u32, bool, u32)) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{MALL, faults, program};
+
+    #[test]
+    fn only_what_ends_alike_counts_as_equal_and_only_what_the_fault_changes_counts_at_all() {
+        let program = program(MALL);
+        let options = RunOptions { horizon: models::units::Nanos::from_secs(30), ..RunOptions::default() };
+        let run = |scenario: &Scenario| {
+            let plan = FaultPlan::new(&program, scenario).expect("it fits");
+            Prepared::fault_free(&program, 1.0, &options, Keep::Judged).with(&plan).run()
+        };
+        let (hurt, calm) = (run(&faults(MALL)[1]), run(&Scenario::default()));
+        let same = agreement(&hurt, &calm, &hurt, Some(&calm), &calm);
+        assert!(same.affected > 50, "{same:?}");
+        assert_eq!((same.equal, same.same_outcome), (same.affected, same.affected));
+        assert_eq!((same.equal_under_another, same.equal_under_none), (Some(0), 0));
+        assert_eq!(agreement(&hurt, &calm, &calm, None, &hurt).equal, 0, "with no fault nobody ends as they did with it");
+        assert_eq!(agreement(&calm, &calm, &calm, None, &calm).affected, 0);
+    }
+}

@@ -10,6 +10,7 @@ use scenarios::token::Engine;
 
 use super::*;
 use crate::fixtures::{EVERYTHING, faults};
+use crate::result::RunResult;
 use crate::run::Prepared;
 use crate::sweep::{Shortcuts, SweepOptions};
 use crate::verify::verify;
@@ -134,11 +135,13 @@ scenarios:
   - { id: far-b, faults: [ { kind: latency, target: a->b, start: 8s, duration: 6s, magnitude: { add: 120ms } } ] }
   - { id: jitter, faults: [ { kind: latency, target: users->a, start: 8s, duration: 6s, magnitude: { add: 10ms, jitter: 40ms } } ] }
   - { id: errors, faults: [ { kind: errors, target: b, start: 8s, duration: 6s, magnitude: { probability: 0.3 } } ] }
+  - { id: far-back, faults: [ { kind: latency, target: users->a, start: 8s, duration: 6s, magnitude: { add: 70ms, leg: reply } } ] }
+  - { id: pause, faults: [ { kind: pause, target: b, start: 8s, duration: 90ms }, { kind: pause, target: b, start: 9s, duration: 90ms } ] }
 ",
         &[1, 2, 3],
         30,
     );
-    for scenario in ["slow-c", "far-b", "jitter", "errors"] {
+    for scenario in ["slow-c", "far-b", "jitter", "errors", "far-back", "pause"] {
         assert!(equal(&verified, scenario) >= 0.9, "{scenario}");
     }
     // The controls: with another fault, or none, almost none of the same requests end as they should.
@@ -148,6 +151,61 @@ scenarios:
         assert!(10 * other < agreement.affected && 10 * agreement.equal_under_none < agreement.affected, "{agreement:?}");
         assert_eq!((pair.kernel.cascaded, pair.kernel.metastable), (pair.hosted.cascaded, pair.hosted.metastable));
     }
+}
+
+/// The totals of a run in both engines.
+fn totals(text: &str, scenario: &Scenario, seconds: u64) -> [RunResult; 2] {
+    let program = Program::compile_quantised(&model(text), 0, TICK).expect("it compiles");
+    let options = RunOptions { seed: 3, horizon: Nanos::from_secs(seconds), ..RunOptions::default() };
+    let kernel = Prepared::new(&program, scenario, &options).expect("it fits").run();
+    [kernel.result(), run(&program, scenario, &options).expect("it runs").result()]
+}
+
+/// One service behind users; `users` and `service` are what each has beside what it needs.
+fn pair(users: &str, service: &str) -> String {
+    format!(
+        "
+version: 1
+workload: {{ users: {{ to: s.op, open: {{ rate: 90/s }} }} }}
+services: {{ s: {{ workers: 2, {service} operations: {{ op: {{ paths: [ {{ steps: [ {{ work: {{ exponential: 20ms }} }} ] }} ] }} }} }} }}
+edges: {{ users->s: {{ {users} }} }}
+"
+    )
+}
+
+#[test]
+fn last_come_first_served_is_the_same_to_the_last_event() {
+    let lifo = pair("latency: 1ms", "queue: 20, discipline: lifo,");
+    let [kernel, hosted] = digests(&lifo, &Scenario::default(), 30);
+    assert_eq!(kernel, hosted);
+    assert_ne!(hosted, digests(&pair("latency: 1ms", "queue: 20,"), &Scenario::default(), 30)[1], "it matters");
+}
+
+#[test]
+fn who_cancels_wastes_nothing_and_who_does_not_wastes_as_much_in_both() {
+    let wasted = |cancel: bool| {
+        let text = pair("latency: 1ms, timeout: 60ms", &format!("queue: 50, cancel_on_disconnect: {cancel},"));
+        totals(&text, &Scenario::default(), 30).map(|result| result.services["s"].wasted)
+    };
+    assert_eq!(wasted(true), [0, 0]);
+    let [kernel, hosted] = wasted(false);
+    assert!(kernel > 100 && kernel.abs_diff(hosted) <= kernel / 20, "{kernel} {hosted}");
+}
+
+#[test]
+fn hedged_calls_send_as_many_tries_in_both() {
+    let text = pair("latency: 1ms, hedge: { after: 40ms, attempts: 2 }", "replicas: 3, queue: 50, balance: random,");
+    let [kernel, hosted] = totals(&text, &Scenario::default(), 30).map(|result| result.boundaries["users->s"].clone());
+    assert!(kernel.attempts > kernel.requests + 100, "{kernel:?}");
+    assert!(kernel.attempts.abs_diff(hosted.attempts) <= kernel.attempts / 100, "{kernel:?} {hosted:?}");
+}
+
+#[test]
+fn a_single_flight_asks_the_store_as_seldom_in_both() {
+    let text = include_str!("../../../scenarios/examples/stampede-single-flight.model.yaml");
+    let scenario = &scenarios_of(include_str!("../../../scenarios/examples/stampede-single-flight.scenarios.yaml"))[0];
+    let [kernel, hosted] = totals(text, scenario, 70).map(|result| result.services["database"].requests);
+    assert!(kernel > 50 && kernel.abs_diff(hosted) <= kernel / 10, "{kernel} {hosted}");
 }
 
 #[test]
