@@ -23,65 +23,15 @@ pub fn chain_3() -> Model {
     read(include_str!("../chain3.yaml"))
 }
 
-/// Twenty services in four layers of 1, 4, 7 and 8: a request visits six of them on average. Blocking workers, lognormal work,
-/// timeouts and three tries on every edge.
+/// Twenty services; a request visits six of them on average.
 pub fn twenty() -> Model {
-    twenty_and("", "")
+    read(include_str!("../twenty.yaml"))
 }
 
-/// [`twenty`] beside three services that nobody calls and that have every policy there is: what a model does not use is to cost nothing.
-pub fn twenty_and_unused() -> Model {
-    twenty_and(
-        "  spare-a: { workers: 4, operations: { op: { paths: [ { weight: 1, steps: [ { work: { constant: 1ms } }, { call: spare-b.op }, { call: spare-c.op } ] } ] } } }
-  spare-b: { workers: 4, queue: 10, discipline: lifo, codel: { target: 5ms, interval: 100ms }, autoscale: { target: 0.7, min: 1, max: 10, every: 15s, start_up: 5s, down_after: 60s }, warm_up: { lasting: 10s, factor: 2 }, operations: { op: { paths: [ { weight: 1, steps: [ { work: { constant: 1ms } } ] } ] } } }
-  spare-c: { replicas: 3, workers: 4, balance: two_choices, cancel_on_disconnect: true, health_check: { down_after: 5s, up_after: 5s }, adaptive_limit: { gradient: { tolerance: 2 }, initial: 20, min: 1, max: 200 }, operations: { op: { error_rate: 0.01, paths: [ { weight: 1, steps: [ { work: { constant: 1ms } } ] } ] } } }
-",
-        "  spare-a->spare-b: { latency: 3ms, timeout: 70ms, deadline: 200ms, propagate_deadline: true, breaker: { consecutive: 5, open: 1s }, max_in_flight: 10, retry: { attempts: 3, backoff: 20ms, budget: { ratio: 0.1, min_per_s: 1, cap: 5 } } }
-  spare-a->spare-c: { latency: 4ms, timeout: 80ms, hedge: { after: 50ms, attempts: 2 }, pool: { connections: 5, waiting: 10 }, breaker: { window: 20, min_calls: 10, threshold: 0.5, open: 1s } }
-",
-    )
-}
-
-/// The twenty services, and lines for others.
-fn twenty_and(more_services: &str, more_edges: &str) -> Model {
-    let layers = [1usize, 4, 7, 8];
-    let (mut services, mut edges) = (String::new(), String::new());
-    let mut first = 0;
-    for (layer, &size) in layers.iter().enumerate() {
-        let below = first + size;
-        for s in first..below {
-            let p50 = 2 + (s * 7) % 9;
-            let mut paths = String::new();
-            let callees: Vec<usize> =
-                layers.get(layer + 1).map(|&n| vec![below + s % n, below + (s * 3 + 1) % n]).unwrap_or_default();
-            for (k, weight) in [(1, 0.7), (2, 0.3)] {
-                let calls: String = callees.iter().take(k).map(|t| format!(", {{ call: s{t}.op }}")).collect();
-                paths += &format!(
-                    "{{ weight: {weight}, steps: [ {{ work: {{ lognormal: {{ p50: {p50}ms, p99: {}ms }} }} }}{calls} ] }}, ",
-                    p50 * 4
-                );
-            }
-            services += &format!("  s{s}: {{ workers: 24, queue: 200, operations: {{ op: {{ paths: [ {paths} ] }} }} }}\n");
-            let mut distinct = callees.clone();
-            distinct.dedup();
-            for t in distinct {
-                let timeout = 2_000 >> (layer + 1);
-                edges += &format!(
-                    "  s{s}->s{t}: {{ latency: 1ms, timeout: {timeout}ms, retry: {{ attempts: 3, backoff: 20ms, jitter: full }} }}\n"
-                );
-            }
-        }
-        first = below;
-    }
-    read(&format!(
-        "version: 1\nworkload: {{ users: {{ to: s0.op, open: {{ rate: 200/s }} }} }}\nservices:\n{services}{more_services}edges:\n  users->s0: {{ timeout: 2s }}\n{edges}{more_edges}"
-    ))
-}
-
-/// A retry storm on [`twenty`]: a service of its second layer is 30 times as slow, nearly all the time.
+/// A retry storm on [`twenty`].
 pub fn storm() -> Scenario {
-    let text = "  - { id: storm, faults: [ { kind: slow, target: s1, start: 10s, duration: 110s, magnitude: { factor: 30 } } ] }";
-    read_scenarios(text).remove(0)
+    let scenarios = scenarios::format::read_scenarios("bench", include_bytes!("../storm.yaml"));
+    scenarios.unwrap_or_else(|errors| panic!("{errors}")).remove(0)
 }
 
 /// Mixed faults on services of `model` that are called: slow by 3 and by 8, down for 5 s, 20 ms further away.

@@ -380,11 +380,9 @@ fn plainly(removal: &Removal) -> Option<String> {
             "Who gets no answer from {0} in time asks again, while the first question is still there: {0} is asked more often just when it is too slow already.",
             edge.to
         ),
-        Removal::Queue(service) => {
-            format!(
-                "The queue of {service} lets everybody in, however long it is: whoever reaches its head has waited longer than anyone waits for the answer."
-            )
-        }
+        Removal::Queue(service) => format!(
+            "The queue of {service} takes more in than can be answered in time: whoever reaches its head has waited too long, and the answer comes to nobody."
+        ),
         Removal::LateWork(service) => {
             format!(
                 "The workers of {service} do not know who has left: they finish answers that nobody waits for, and those who still wait are late in turn."
