@@ -63,7 +63,8 @@ pub(crate) fn extract(traces: &TraceSet, recordings: &Recordings, crowds: &Crowd
         let kept = trace.spans.iter().map(|s| s.kept).max().unwrap_or_default();
         let thinned = traces.thinning.as_ref().map_or(1.0, |thinning| thinning.weight(trace));
         let weight = thinned / sampling.or(share).unwrap_or(1.0).clamp(1e-9, 1.0);
-        out.log.traces.push(TraceSeen { id: trace.id, weight, share, kept, spans: trace.spans.len() as u32 });
+        let session = trace.spans.iter().map(|s| s.session).find(|&session| session != 0).unwrap_or(0);
+        out.log.traces.push(TraceSeen { id: trace.id, weight, share, kept, session, spans: trace.spans.len() as u32 });
         out.log.spans += trace.spans.len() as u64;
         out.log.orphans += trace.orphan.iter().filter(|&&o| o).count() as u64;
         Walk::new(trace, recordings.shift_ns(trace), crowds).run(&mut out);

@@ -67,6 +67,8 @@ pub(crate) struct TraceSeen {
     pub(crate) share: Option<f64>,
     /// How it was chosen.
     pub(crate) kept: Kept,
+    /// The session that it belongs to; 0 if it says none.
+    pub(crate) session: u64,
     /// How many spans it has.
     pub(crate) spans: u32,
 }

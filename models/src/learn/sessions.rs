@@ -1,22 +1,29 @@
 //! Closed loops: a fixed number of users, each of whom waits for an answer and then thinks.
 //!
-//! You are here: `models::learn::sessions`, for `workload`. Who waits for an answer does not ask: of N users with n requests in progress
+//! You are here: `models::learn::sessions`, for `workload`. Where requests say whose session they belong to, sessions are counted and the
+//! times between an answer and the next request of its session are how users think: a closed loop, if sessions wait for their answers and are
+//! long, for many short ones are as good as an open loop.
+//!
+//! Where they do not: of N users with n requests in progress
 //! N - n think, so requests come at the rate (N - n) / think time. Users of an open loop come at the same rate whatever is in progress.
 //! Arrivals and the time spent at each n therefore tell N by maximum likelihood; N without end is the open loop.
-//! Always true: arrivals at regular times (a timer's) are no closed loop, however they avoid what is in progress. How users think is
+//! Always true: arrivals at regular times (a timer's) are no closed loop, however they avoid what is in progress. How users without sessions think is
 //! not seen, only for how long on average. In thinned traffic nobody can count, and nothing is said.
-//! Source: the machine-repairman model (Kleinrock, Queueing Systems, vol. 1, section 3.8), its intensity as a likelihood.
+//! Sources: the machine-repairman model (Kleinrock, Queueing Systems, vol. 1, section 3.8), its intensity as a likelihood; Schroeder, Wierman and
+//! Harchol-Balter, Open versus closed: a cautionary tale (NSDI 2006), for how long sessions have to be.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 
+use super::numbers;
 use crate::dist::{Dist, Work};
 use crate::param::{Param, Source};
 use crate::system::ClosedLoop;
 use crate::units::Nanos;
 
-/// Requests that must be seen.
+/// Requests that must be seen; and that are enough where they name their sessions.
 const ENOUGH: usize = 300;
+const ENOUGH_NAMED: usize = 100;
 /// Twice the log likelihood ratio to the open loop: far beyond chance, for a closed loop changes everything that is foretold.
 const SURE: f64 = 40.0;
 /// Twice the log likelihood ratio of a 90 % interval of one number.
@@ -27,6 +34,67 @@ const MOST_USERS: u32 = 10_000;
 const WIDEST: f64 = 1.6;
 /// Least variation of the times between arrivals, standard deviation over mean.
 const LEAST_VARIATION: f64 = 0.6;
+/// Share of the requests that must name their session.
+const MOST: f64 = 0.95;
+/// Requests of a session, on average, from which on sessions are a closed loop.
+const LONG_SESSION: f64 = 10.0;
+/// Share of a session's requests that may begin before the one before them has ended: its users do not wait.
+const IMPATIENT: f64 = 0.05;
+/// Parts of the recording that the number of sessions is counted in.
+const PARTS: u64 = 8;
+
+/// A request: start and end in nanoseconds, and the session that it names, or 0.
+pub(super) type Asked = (u64, u64, u64);
+
+/// The closed loop that requests without holes show, if they do.
+pub(super) fn closed(requests: Vec<Asked>) -> Option<ClosedLoop> {
+    let named = requests.iter().filter(|request| request.2 != 0).count();
+    if named >= ENOUGH_NAMED && named as f64 >= MOST * requests.len() as f64 {
+        of_sessions(&requests)
+    } else {
+        of_levels(requests.into_iter().map(|(start, end, _)| (start, end)).collect())
+    }
+}
+
+/// The closed loop of sessions that are named.
+fn of_sessions(requests: &[Asked]) -> Option<ClosedLoop> {
+    let mut sessions: BTreeMap<u64, Vec<(u64, u64)>> = BTreeMap::new();
+    for &(start, end, session) in requests.iter().filter(|request| request.2 != 0) {
+        sessions.entry(session).or_default().push((start, end));
+    }
+    let (mut thinking, mut impatient, mut lives) = (Vec::new(), 0, Vec::new());
+    for session in sessions.values_mut() {
+        session.sort_unstable();
+        for pair in session.windows(2) {
+            match pair[1].0.checked_sub(pair[0].1) {
+                Some(gap) => thinking.push(gap),
+                None => impatient += 1,
+            }
+        }
+        lives.push((session[0].0, session[session.len() - 1].1));
+    }
+    let pairs = thinking.len() + impatient;
+    let each = requests.len() as f64 / sessions.len() as f64;
+    if each < LONG_SESSION || impatient as f64 > IMPATIENT * pairs as f64 {
+        return None;
+    }
+    // Who thinks at either end of the recording is there, too.
+    let think = numbers::mean(&thinking) as u64;
+    let [first, last] = [lives.iter().map(|life| life.0).min()?, lives.iter().map(|life| life.1).max()?];
+    let there = |from: u64, to: u64| -> f64 {
+        let in_part = |&(begin, end): &(u64, u64)| {
+            let (begin, end) = (begin.saturating_sub(think).max(from), end.saturating_add(think).min(to));
+            end.saturating_sub(begin)
+        };
+        lives.iter().map(in_part).sum::<u64>() as f64 / (to - from) as f64
+    };
+    let length = (last - first).checked_div(PARTS).filter(|&length| length > 0)?;
+    let counts: Vec<f64> = (0..PARTS).map(|part| there(first + part * length, first + (part + 1) * length)).collect();
+    let least = counts.iter().copied().fold(f64::INFINITY, f64::min).floor().max(1.0);
+    let most = counts.iter().copied().fold(0.0, f64::max).ceil();
+    let users = (counts.iter().sum::<f64>() / PARTS as f64).round().clamp(least, most);
+    Some(ClosedLoop { users: Param::inferred(users as u32, [least as u32, most as u32]), think: numbers::work(&mut thinking) })
+}
 
 /// Arrivals and time by the number of requests in progress.
 #[derive(Debug, Default)]
@@ -35,8 +103,8 @@ struct Levels {
     seconds: Vec<f64>,
 }
 
-/// The closed loop that requests (start, end; in nanoseconds) without holes show, if they do.
-pub(super) fn closed(mut requests: Vec<(u64, u64)>) -> Option<ClosedLoop> {
+/// The closed loop that the numbers of requests (start, end) in progress show, if they do.
+fn of_levels(mut requests: Vec<(u64, u64)>) -> Option<ClosedLoop> {
     if requests.len() < ENOUGH {
         return None;
     }
@@ -185,7 +253,7 @@ mod tests {
     #[test]
     fn a_fixed_number_of_users_is_counted() {
         for (n, seed) in [(4, 1), (12, 2), (12, 3), (40, 4)] {
-            let closed = closed(users(n, seed)).unwrap_or_else(|| panic!("{n} users"));
+            let closed = of_levels(users(n, seed)).unwrap_or_else(|| panic!("{n} users"));
             let [low, high] = closed.users.range.expect("a range");
             assert!(low <= n + n / 10 && n - n / 10 <= high, "{n}: {:?}", closed.users);
             let think = closed.think.dist.mean().as_millis_f64();
@@ -202,13 +270,49 @@ mod tests {
                 now += (-libm::log(draw()) * 1e7) as u64;
                 (now, now + (-libm::log(draw()) * 1e8) as u64)
             });
-            assert_eq!(closed(requests.collect()), None, "{seed}");
+            assert_eq!(of_levels(requests.collect()), None, "{seed}");
         }
     }
 
     #[test]
     fn a_timer_is_no_closed_loop() {
         let requests = (0..5_000_u64).map(|i| (i * 10_000_000, i * 10_000_000 + 3_000_000 + i % 7 * 2_000_000));
-        assert_eq!(closed(requests.collect()), None);
+        assert_eq!(of_levels(requests.collect()), None);
+    }
+
+    /// As [`users`], each of whom is a new session after so many requests.
+    fn in_sessions(users: u32, requests: usize) -> Vec<Asked> {
+        let mut draw = draws(9);
+        let mut all = Vec::new();
+        for user in 0..u64::from(users) {
+            let mut now = 0;
+            for n in 0.. {
+                let start = now + (-libm::log(draw()) * 2e8) as u64;
+                if start >= 60_000_000_000 {
+                    break;
+                }
+                now = start + (-libm::log(draw()) * 1e8) as u64;
+                all.push((start, now, (user << 32) | ((n / requests) as u64 + 1)));
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn named_sessions_that_wait_and_are_long_are_counted() {
+        for (n, each) in [(1, 1_000), (5, 1_000), (40, 1_000), (40, 30)] {
+            let closed = closed(in_sessions(n, each)).unwrap_or_else(|| panic!("{n} users"));
+            let [low, high] = closed.users.range.unwrap_or([closed.users.value; 2]);
+            assert!(low <= n && n <= high && closed.users.value.abs_diff(n) <= n / 10, "{n}: {:?}", closed.users);
+            let think = closed.think.dist.mean().as_millis_f64();
+            assert!((think / 200.0 - 1.0).abs() < 0.15, "{think}");
+        }
+    }
+
+    #[test]
+    fn short_sessions_and_such_that_do_not_wait_are_an_open_loop() {
+        assert_eq!(closed(in_sessions(40, 3)), None, "who asks three times and goes is replaced whatever happens");
+        let impatient = in_sessions(40, 1_000).into_iter().map(|(start, end, session)| (start, end + 500_000_000, session));
+        assert_eq!(closed(impatient.collect()), None);
     }
 }

@@ -3,7 +3,7 @@
 use super::{Finding, LearnOptions, Lesson, learn};
 use crate::dist::Dist;
 use crate::param::{Limit, Source};
-use crate::system::{Call, EdgeName, Mode, Step, Wait};
+use crate::system::{Call, ClosedLoop, EdgeName, Mode, Step, Wait};
 use crate::trace::{ReadOptions, Reader};
 use crate::units::Nanos;
 
@@ -261,6 +261,68 @@ fn timeouts_are_where_failed_clients_pile_up_and_servers_go_on() {
             .iter()
             .any(|f| matches!(f, Finding::NoTimeoutSeen { edges } if edges.contains(&EdgeName::new("a", "b"))))
     );
+}
+
+/// Ten calls of b by a that are given up after these times, and ten that succeed after another one.
+fn given_up(after: impl Fn(u64) -> u64, succeeds_after: u64) -> Option<Nanos> {
+    let mut story = Story::default();
+    for i in 0..20 {
+        let root = story.trace().span(0, "a", "SERVER", "get", 0, 900_000, "");
+        let error = r#","remoteEndpoint":{"serviceName":"b"},"tags":{"error":"timeout"}"#;
+        let (length, more) =
+            if i % 2 == 0 { (after(i / 2), error) } else { (succeeds_after, r#","remoteEndpoint":{"serviceName":"b"}"#) };
+        story.span(root, "a", "CLIENT", "call b", 1_000, length, more);
+    }
+    story.learn().model.edges[&EdgeName::new("a", "b")].timeout.map(|timeout| timeout.value)
+}
+
+#[test]
+fn what_is_given_up_at_any_time_or_before_others_succeed_is_no_timeout() {
+    assert_eq!(given_up(|i| 250_000 + i * 10, 40_000).map(|t| t.as_nanos() / 1_000_000), Some(250));
+    assert_eq!(given_up(|i| 50_000 + i * 40_000, 40_000), None, "they leave whenever they like");
+    assert_eq!(given_up(|i| 250_000 + i * 10, 600_000), None, "others waited longer");
+}
+
+#[test]
+fn a_callee_whose_clock_is_behind_is_moved_into_its_caller() {
+    let mut story = Story::default();
+    for _ in 0..5 {
+        let root = story.trace().span(0, "a", "SERVER", "get", 50_000, 10_000, "");
+        story.span(root, "b", "SERVER", "do b", 20_000, 2_000, "");
+    }
+    let lesson = story.learn();
+    let steps = steps(&lesson, "a", "get");
+    assert_eq!(calls(steps).len(), 1);
+    assert_eq!(
+        [work_at(steps, 0), work_at(steps, 2)],
+        [Nanos::from_millis(4); 2],
+        "as much before the call as after it: {steps:?}"
+    );
+}
+
+/// Six visitors, each of whom asks again 500, 1,000 or 1,500 ms after the answer, which takes 500 ms; what their requests carry is `tag`.
+fn visitors(tag: &str) -> Option<ClosedLoop> {
+    let mut story = Story::default();
+    for i in 0..400_u64 {
+        // (Traces of a story are a second apart: what is not to be so is taken back.)
+        let (visitor, nth) = (i % 6, i / 6);
+        let start = 60_000_000 + visitor * 170_000 + nth * 1_500_000 + [0, 0, 500_000][nth as usize % 3];
+        let tags = format!(r#","tags":{{"{tag}":"visitor-{visitor}"}}"#);
+        let start = start + 1_000_000 * (400 - story.trace().trace);
+        story.span(0, "web", "SERVER", "get", start, 500_000, &tags);
+    }
+    story.learn().model.workload[0].closed.clone()
+}
+
+#[test]
+fn sessions_that_requests_name_are_counted() {
+    for tag in ["session.id", "enduser.id"] {
+        let closed = visitors(tag).unwrap_or_else(|| panic!("{tag}"));
+        assert_eq!(closed.users.value, 6);
+        let think = closed.think.dist.mean().as_millis_f64();
+        assert!((think - 1_000.0).abs() < 20.0, "{think}");
+    }
+    assert_eq!(visitors("visit"), None);
 }
 
 #[test]

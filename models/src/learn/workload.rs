@@ -35,6 +35,8 @@ struct Arrival {
     /// How many it stands for.
     weight: f64,
     op: u32,
+    /// Whose it is; 0 if nothing says so.
+    session: u64,
 }
 
 /// The time that the traces cover.
@@ -85,9 +87,10 @@ pub(crate) fn entries(log: &Log, covered: &Covered) -> Vec<EntrySeen> {
     }
     let mut arrivals: BTreeMap<u32, Vec<Arrival>> = BTreeMap::new();
     let mut arrive = |request: &Request| {
-        let weight = log.traces[request.trace as usize].weight;
+        let trace = &log.traces[request.trace as usize];
         let &Request { start, end, op, .. } = request;
-        arrivals.entry(log.service_of(request.op)).or_default().push(Arrival { start, end, weight, op });
+        let arrival = Arrival { start, end, weight: trace.weight, op, session: trace.session };
+        arrivals.entry(log.service_of(request.op)).or_default().push(arrival);
     };
     let mut anybody = false;
     for request in &log.requests {
@@ -124,7 +127,7 @@ pub(crate) fn entries(log: &Log, covered: &Covered) -> Vec<EntrySeen> {
         ops.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         let traffic = traffic(&arrivals, covered);
         let whole = covered.stretches.len() == 1 && arrivals.iter().all(|arrival| arrival.weight <= 1.0);
-        let closed = whole.then(|| sessions::closed(arrivals.iter().map(|a| (a.start, a.end)).collect())).flatten();
+        let closed = if whole { sessions::closed(arrivals.iter().map(|a| (a.start, a.end, a.session)).collect()) } else { None };
         EntrySeen { service, ops, rate: rate(&arrivals, covered, &traffic), traffic, closed }
     };
     let mut entries: Vec<EntrySeen> = arrivals.into_iter().map(entry).collect();

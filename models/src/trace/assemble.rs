@@ -285,6 +285,7 @@ fn merge(kept: &mut Span, other: Span) {
     }
     kept.destination = kept.destination.take().or(other.destination);
     kept.resend = kept.resend.max(other.resend);
+    kept.session = kept.session.max(other.session);
     for link in other.links {
         if !kept.links.contains(&link) {
             kept.links.push(link);

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::names::Names;
 use super::operation::{name_template, path_template};
 use super::{Failure, Kept, Kind, PeerKind, Span, Status};
+use crate::rng::mix;
 
 /// The value of an attribute.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -150,6 +151,12 @@ impl<'a> RecorderFacts<'a> {
     }
 }
 
+/// A hash that is never 0: FNV-1a, finished so that all its bits differ.
+fn hash(text: &str) -> u64 {
+    let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3);
+    mix(text.bytes().fold(0xCBF2_9CE4_8422_2325, fold)).max(1)
+}
+
 /// Collects the facts of one span.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Facts<'a> {
@@ -173,6 +180,7 @@ pub(crate) struct Facts<'a> {
     host: Best<Cow<'a, str>>,
     port: Best<i64>,
     resend: Best<i64>,
+    session: Best<u64>,
     error_text: Best<Cow<'a, str>>,
     response_flags: Option<Cow<'a, str>>,
     error_tag: bool,
@@ -250,6 +258,9 @@ impl<'a> Facts<'a> {
             "http.resend_count" => self.resend.offer(1, value.int()),
             "http.retry_count" => self.resend.offer(2, value.int()),
             "retry.count" => self.resend.offer(3, value.int()),
+            "session.id" => self.session.offer(0, value.text().map(|id| hash(&id))),
+            "user.id" => self.session.offer(1, value.text().map(|id| hash(&id))),
+            "enduser.id" => self.session.offer(2, value.text().map(|id| hash(&id))),
             "error.type" => self.error_text.offer(0, value.text()),
             "otel.status_description" => self.error_text.offer(2, value.text()),
             "error.message" => self.error_text.offer(3, value.text()),
@@ -354,6 +365,7 @@ impl<'a> Facts<'a> {
         }
         span.destination = self.destination.value.as_deref().map(|name| names.get(name));
         span.resend = self.resend.value.map_or(0, |count| count.clamp(0, i64::from(u32::MAX)) as u32);
+        span.session = self.session.value.unwrap_or(0);
         span.proxy = self.proxy;
         span.kept = self.kept;
         let sampler_share = self.sampler_share.filter(|_| self.sampler_probabilistic);

@@ -113,6 +113,8 @@ pub struct Span {
     pub peer_kind: PeerKind,
     /// `http.request.resend_count` and its kin: 0 for a first try or where nothing is said.
     pub resend: u32,
+    /// Tells its user's session from others (a hash of `session.id`, or else of the user's id); 0 where nothing is said.
+    pub session: u64,
     /// Recorded by a proxy (Envoy, Istio) beside the application, so that one call shows twice.
     pub proxy: bool,
     /// Messaging destination, for producers and consumers.

@@ -130,6 +130,8 @@ const KEYS: &[&str] = &[
     "server.address",
     "server.port",
     "http.request.resend_count",
+    "session.id",
+    "enduser.id",
     "error.type",
     "error",
     "exception.type",
