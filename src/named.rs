@@ -14,10 +14,10 @@ use scenarios::format::read_scenarios;
 use scenarios::record::RunRecord;
 use scenarios::scenario::Scenario;
 use scenarios::token::{Engine, Token, TokenError, model_hash, scenario_hash};
-use sim::RunOptions;
+use sim::{Program, RunOptions};
 
 use crate::exit::Failure;
-use crate::{inputs, output};
+use crate::{inputs, output, show};
 
 /// The warm-up of runs whose folder does not say.
 const WARM_UP: Nanos = Nanos::from_secs(10);
@@ -68,29 +68,33 @@ impl Named {
 
     /// How it is run.
     pub fn options(&self) -> RunOptions {
-        RunOptions { seed: self.token.seed, horizon: self.token.horizon, warm_up: self.warm_up, ..RunOptions::default() }
+        let &Token { seed, horizon, engine, .. } = &self.token;
+        RunOptions { seed, horizon, warm_up: self.warm_up, engine, ..RunOptions::default() }
     }
 
-    /// Refuses runs of the engine that runs real code: `command` speaks of the kernel's.
+    /// Refuses runs of the engine that runs real code: `command` follows events, which only the kernel has.
     pub fn kernel_only(&self, command: &str) -> Result<(), Failure> {
-        kernel_only(&self.token, command)
+        if self.token.engine == Engine::Kernel {
+            return Ok(());
+        }
+        Err(InputErrors::from(InputError {
+            file: "token".to_owned(),
+            place: Some("the engine".to_owned()),
+            found: "h: a run of the hosted engine".to_owned(),
+            expected: format!("k: a run of the kernel, the only one that {command} can follow event by event"),
+            help: "take the token of the same scenario and seed from a folder that `run` or `sweep` wrote".to_owned(),
+            ..InputError::default()
+        })
+        .into())
     }
-}
 
-/// Refuses tokens of the engine that runs real code.
-pub fn kernel_only(token: &Token, command: &str) -> Result<(), Failure> {
-    if token.engine == Engine::Kernel {
-        return Ok(());
+    /// Says how long things take with the engine that runs real code.
+    pub fn announce(&self, program: &Program) {
+        if self.token.engine == Engine::Hosted {
+            let hosts = sim::hosted::hosts(program);
+            show::note(format_args!("a run of the hosted engine with {hosts} hosts: each further run takes seconds"));
+        }
     }
-    Err(InputErrors::from(InputError {
-        file: "token".to_owned(),
-        place: Some("the engine".to_owned()),
-        found: "h: a run of the hosted engine".to_owned(),
-        expected: format!("k: a run of the kernel, the only one that {command} can follow step by step"),
-        help: "take the token of the same scenario and seed from a folder that `run` or `sweep` wrote".to_owned(),
-        ..InputError::default()
-    })
-    .into())
 }
 
 /// Reads a token as a user gives it.

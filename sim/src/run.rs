@@ -10,12 +10,13 @@ use std::sync::Arc;
 
 use models::units::Nanos;
 use scenarios::scenario::Scenario;
+use scenarios::token::Engine;
 
-use crate::SimError;
 use crate::des::{BUCKET_NS, FaultPlan, Keep, NodeStep, Noted, Recorder, State, SystemStep, Tracer};
 use crate::program::{Program, Tables};
 use crate::spans::SpanOptions;
 use crate::twin::Twin;
+use crate::{SimError, hosted};
 
 /// Longest run: 100 hours. Events hold 146 years; the limit is one of memory, since a judged run keeps a few dozen bytes for every node and
 /// 250 ms.
@@ -36,6 +37,8 @@ pub struct RunOptions {
     pub series: bool,
     /// Events after which the run ends early, marked as truncated.
     pub max_events: u64,
+    /// What runs it, where either engine can: [`run`], [`crate::judged`], [`crate::story()`], [`crate::error_rate_at`].
+    pub engine: Engine,
 }
 
 impl Default for RunOptions {
@@ -46,7 +49,19 @@ impl Default for RunOptions {
             warm_up: Nanos::ZERO,
             series: false,
             max_events: DEFAULT_MAX_EVENTS,
+            engine: Engine::Kernel,
         }
+    }
+}
+
+/// Runs a scenario to its horizon on the engine that the options name.
+///
+/// # Errors
+/// A scenario that does not fit the model, a horizon beyond [`MAX_HORIZON`], what the hosted engine cannot do (see [`hosted::run`]).
+pub fn run(program: &Program, scenario: &Scenario, options: &RunOptions) -> Result<Finished, SimError> {
+    match options.engine {
+        Engine::Kernel => Ok(Prepared::new(program, scenario, options)?.run()),
+        Engine::Hosted => hosted::run(program, scenario, options),
     }
 }
 

@@ -12,36 +12,48 @@ use scenarios::record::RunRecord;
 use scenarios::scenario::Scenario;
 use scenarios::token::{Engine, Token, scenario_hash};
 
-use crate::SimError;
 use crate::des::FaultPlan;
 use crate::program::Program;
-use crate::run::{Prepared, RunOptions, check_horizon};
+use crate::run::{RunOptions, check_horizon, run};
 use crate::sweep::judged_buckets;
 use crate::twin::{Twin, Wanted};
 use crate::verdict::{Case, judge};
+use crate::{SimError, hosted};
 
 /// Runs a scenario and judges it. `model_hash` is for the token: `scenarios::token::model_hash` of the model.
 ///
 /// # Errors
-/// A scenario that does not fit the model, or a horizon beyond [`crate::run::MAX_HORIZON`].
+/// As [`run`].
 pub fn judged(program: &Program, scenario: &Scenario, options: &RunOptions, model_hash: [u8; 4]) -> Result<RunRecord, SimError> {
     check_horizon(options.horizon)?;
-    let plan = FaultPlan::new(program, scenario)?;
-    let starts = BTreeSet::from([plan.start.map_or(0, |t| t.as_nanos())]);
-    let calm = plan.clear.map_or(options.warm_up.as_nanos(), |t| t.as_nanos());
-    let twin = Arc::new(Twin::new(program, scenario.load(), options, &Wanted { starts, calm_from: Some(calm) }));
-    let baseline =
-        if scenario.load() == 1.0 { Arc::clone(&twin) } else { Arc::new(Twin::new(program, 1.0, options, &Wanted::default())) };
-    let mut run = twin.fork(&plan);
-    let (start, end) = judged_buckets(&plan, options);
-    run.recorder_mut().judge_from(start, end, &twin.wide);
-    let run = run.run_beside(Some(&twin), Some(calm));
+    let (plan, load) = (FaultPlan::new(program, scenario)?, scenario.load());
+    let (run, twin) = match options.engine {
+        Engine::Kernel => {
+            let starts = BTreeSet::from([plan.start.map_or(0, |t| t.as_nanos())]);
+            let calm = plan.clear.map_or(options.warm_up.as_nanos(), |t| t.as_nanos());
+            let twin = Arc::new(Twin::new(program, load, options, &Wanted { starts, calm_from: Some(calm) }));
+            let mut run = twin.fork(&plan);
+            let (start, end) = judged_buckets(&plan, options);
+            run.recorder_mut().judge_from(start, end, &twin.wide);
+            (run.run_beside(Some(&twin), Some(calm)), twin)
+        }
+        Engine::Hosted => {
+            hosted::check(program)?;
+            let twin = Arc::new(hosted::twin(program, load, options));
+            (hosted::judged(program, &plan, load, options, &twin), twin)
+        }
+    };
+    let baseline = match options.engine {
+        _ if load == 1.0 => Arc::clone(&twin),
+        Engine::Kernel => Arc::new(Twin::new(program, 1.0, options, &Wanted::default())),
+        Engine::Hosted => Arc::new(hosted::twin(program, 1.0, options)),
+    };
     let token = Token {
         model: model_hash,
         scenario: scenario_hash(scenario),
         world: program.world(),
         seed: options.seed,
-        engine: Engine::Kernel,
+        engine: options.engine,
         horizon: options.horizon,
     };
     Ok(judge(&Case { run: &run, twin: &twin, baseline: &baseline, plan: &plan, scenario }, token.to_string()))
@@ -55,7 +67,7 @@ pub fn judged(program: &Program, scenario: &Scenario, options: &RunOptions, mode
 pub fn error_rate_at(program: &Program, scenario: &Scenario, options: &RunOptions, at: &str) -> Result<Option<f64>, SimError> {
     let from = scenario.starts_at().map_or(options.warm_up, |t| Nanos::from_nanos(t.as_nanos()));
     let options = RunOptions { warm_up: from.min(options.horizon), series: false, ..options.clone() };
-    let result = Prepared::new(program, scenario, &options)?.run().result();
+    let result = run(program, scenario, &options)?.result();
     let calls = result.entries.get(at).or_else(|| result.boundaries.get(at)).map(|calls| calls.error_rate);
     let node = result.services.get(at).or_else(|| result.topics.get(at));
     Ok(calls.or_else(|| node.map(|node| node.errors as f64 / node.requests.max(1) as f64)))

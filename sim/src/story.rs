@@ -15,7 +15,7 @@ use crate::SimError;
 use crate::des::{BUCKET_NS, FaultPlan, SystemStep};
 use crate::program::Program;
 use crate::result::{CallStats, FailedAttempts, RunResult};
-use crate::run::{Finished, Prepared, RunOptions, bucket_from};
+use crate::run::{Finished, RunOptions, bucket_from, run};
 
 /// Buckets of a second.
 const SECOND: usize = (1_000_000_000 / BUCKET_NS) as usize;
@@ -37,8 +37,7 @@ pub fn story(program: &Program, scenario: &Scenario, options: &RunOptions, recor
     let plan = FaultPlan::new(program, scenario)?;
     let calm = Scenario { faults: Vec::new(), ..scenario.clone() };
     let whole = RunOptions { series: true, ..options.clone() };
-    let run = Prepared::new(program, scenario, &whole)?.run();
-    let twin = Prepared::new(program, &calm, &whole)?.run();
+    let (run, twin) = (run(program, scenario, &whole)?, run(program, &calm, &whole)?);
     let (here, there) = (run.series(), twin.series());
     let normal = twin.result();
     let start = bucket_from(plan.start.map_or(options.warm_up.as_nanos(), |t| t.as_nanos()));
@@ -215,8 +214,7 @@ fn aftermath(
         return Ok(None);
     }
     let options = RunOptions { horizon: to, warm_up: from, series: false, ..options.clone() };
-    let here = Prepared::new(program, scenario, &options)?.run().result();
-    let there = Prepared::new(program, calm, &options)?.run().result();
+    let (here, there) = (run(program, scenario, &options)?.result(), run(program, calm, &options)?.result());
     // Who calls a service: its requests per second are the attempts at it.
     let offered = |result: &RunResult| {
         let mut per_s: IndexMap<String, f64> = IndexMap::new();

@@ -224,7 +224,7 @@ impl Pending {
 /// Lets threads make a seed's twins, and then do its jobs.
 fn start<'s, 'a: 's>(scope: &ScopeFifo<'s>, all: &'s Work<'a>, seed: u64, jobs: Vec<usize>) -> Pending {
     let SweepOptions { horizon, warm_up, max_events, .. } = *all.options;
-    let options = RunOptions { seed, horizon, warm_up, series: false, max_events };
+    let options = RunOptions { seed, horizon, warm_up, series: false, max_events, engine: all.options.engine };
     let mut loads: BTreeMap<u64, Vec<usize>> = BTreeMap::from([(1f64.to_bits(), Vec::new())]);
     for &i in &jobs {
         loads.entry(all.scenarios[i].load().to_bits()).or_default().push(i);

@@ -53,8 +53,8 @@ pub fn verify(
             seed,
             horizon: options.horizon,
             warm_up: options.warm_up,
-            series: false,
             max_events: options.max_events,
+            ..RunOptions::default()
         };
         let of_seed = pool.install(|| {
             let twins: Vec<(u64, Arc<Twin>, Arc<Twin>)> = loads

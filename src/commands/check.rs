@@ -29,7 +29,7 @@ use crate::commands::junit;
 use crate::exit::Failure;
 use crate::output::{self, OutputDir, Settings, Times};
 use crate::show::{self, Progress};
-use crate::{inputs, named, work};
+use crate::{inputs, work};
 
 /// Seeds that are run before one looks again: few at first, for clear failures, then more, for threads to share.
 const LOOKS: [usize; 4] = [4, 8, 16, 32];
@@ -346,7 +346,6 @@ fn scenario_of<'a>(
     token: &Token,
     known: &'a [Scenario],
 ) -> Result<&'a Scenario, Failure> {
-    named::kernel_only(token, "check")?;
     if let Some(scenario) = known.iter().find(|scenario| scenario_hash(scenario) == token.scenario) {
         return Ok(scenario);
     }
@@ -376,7 +375,7 @@ fn token_result(
 ) -> Result<CheckResult, Failure> {
     let program = Program::compile(model, token.world)?;
     let warm_up = if check.warm_up < token.horizon { check.warm_up } else { Nanos::ZERO };
-    let options = RunOptions { seed: token.seed, horizon: token.horizon, warm_up, ..RunOptions::default() };
+    let options = RunOptions { seed: token.seed, horizon: token.horizon, warm_up, engine: token.engine, ..RunOptions::default() };
     let record = judged(&program, scenario, &options, hash)?;
     let broken = broken_bound(check, &program, scenario, &options, &record)?;
     let (status, shows) = match (must, broken) {

@@ -13,7 +13,7 @@ use scenarios::record::RunRecord;
 use scenarios::removal::{Removal, candidates, minimal};
 use scenarios::story::{Asked, Outcome, Story, Sustained, Trial};
 use scenarios::token::model_hash;
-use sim::{Prepared, Program, RunOptions, judged};
+use sim::{Program, RunOptions, judged};
 
 use crate::args::Explain;
 use crate::exit::Failure;
@@ -28,8 +28,8 @@ const SOON_S: f64 = 2.0;
 /// Tells the story of the run that a token names.
 pub fn act(args: &Explain) -> Result<(), Failure> {
     let run = Named::find("explain", &args.token, args.dir.as_deref())?;
-    run.kernel_only("explain")?;
     let program = Program::compile(&run.model, run.token.world)?;
+    run.announce(&program);
     let record = judged(&program, &run.scenario, &run.options(), run.token.model)?;
     let story = sim::story(&program, &run.scenario, &run.options(), &record)?;
     let search = Search { run: &run, story: &story, record: &record, program: &program, most: args.runs, made: 0 };
@@ -162,8 +162,8 @@ impl Search<'_> {
     fn wasted(&self) -> Vec<String> {
         let from = Nanos::from_secs_f64(self.record.start_s);
         let options = RunOptions { warm_up: from.min(self.run.token.horizon), ..self.run.options() };
-        let Ok(run) = Prepared::new(self.program, &self.run.scenario, &options) else { return Vec::new() };
-        let result = run.run().result();
+        let Ok(run) = sim::run::run(self.program, &self.run.scenario, &options) else { return Vec::new() };
+        let result = run.result();
         let mut wasted: Vec<(u64, String)> =
             result.services.iter().filter(|(_, service)| service.wasted > 0).map(|(name, s)| (s.wasted, name.clone())).collect();
         wasted.sort_by_key(|wasted| std::cmp::Reverse(wasted.0));

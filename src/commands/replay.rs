@@ -1,7 +1,6 @@
 //! `replay`: the run that a token names, again, and what can be seen of it.
 
 use models::units::Nanos;
-use scenarios::token::Engine;
 use serde_json::json;
 use sim::{Finished, Prepared, Program, RunOptions, SpanOptions};
 
@@ -21,10 +20,7 @@ pub fn act(args: &Replay) -> Result<(), Failure> {
     let program = Program::compile(&run.model, run.token.world)?;
     // Totals of a part of the run are from its start on.
     let options = RunOptions { horizon: until.unwrap_or(run.token.horizon), warm_up: Nanos::ZERO, ..run.options() };
-    let again = || match run.token.engine {
-        Engine::Kernel => Ok(Prepared::new(&program, &run.scenario, &options)?.run()),
-        Engine::Hosted => sim::hosted::run(&program, &run.scenario, &options),
-    };
+    let again = || sim::run::run(&program, &run.scenario, &options);
     let finished = if args.events.is_some() || args.otlp.is_some() {
         run.kernel_only("replay --events and --otlp")?;
         seen(args, &run, Prepared::new(&program, &run.scenario, &options)?)?

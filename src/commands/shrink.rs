@@ -30,7 +30,7 @@ use crate::show;
 /// Reduces the run that a token names, and writes what is left.
 pub fn act(args: &Shrink) -> Result<(), Failure> {
     let run = Named::find("shrink", &args.token, args.dir.as_deref())?;
-    run.kernel_only("shrink")?;
+    run.announce(&Program::compile(&run.model, run.token.world)?);
     let dir = OutputDir::create(&args.output)?;
     let mut search = Search { world: run.token.world, options: run.options(), way: Way::Breach, most: args.runs, made: 0 };
     let first = search.record(&run.model, &run.scenario)?;

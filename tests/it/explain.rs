@@ -127,10 +127,8 @@ fn a_run_in_which_nothing_broke_is_said_to_be_one() {
     let text = place.fine(&format!("explain {calm} --in calm"));
     assert!(text.contains("nothing broke") && text.contains("Nothing left its normal band"), "{text}");
     assert!(!text.contains("What kept it broken"), "{text}");
-    // A token of the other folder's scenario is not found here, and the hosted engine has no such story.
+    // A token of the other folder's scenario is not found here.
     assert!(place.refused(&format!("explain {token} --in calm")).contains("the scenario that the token names"));
-    let hosted = format!("{}-h", calm.strip_suffix("-k").expect("a kernel's token"));
-    assert!(place.refused(&format!("explain {hosted} --in calm")).contains("a run of the hosted engine"));
     assert!(
         place.refused(&format!("explain {} --in calm", calm.replace("fs1", "fs9"))).contains("the only one this build reads")
     );
@@ -165,20 +163,42 @@ fn replay_shows_events_spans_and_a_part_of_the_run() {
     assert!(place.refused(&format!("replay {token} --in out --until 0s")).contains("a time after the run's start"));
 }
 
+/// A call that is tried four times as soon as its callee is slow, which it then stays: a storm on a scale that real code can be run on.
 #[test]
-fn a_run_of_the_hosted_engine_replays_but_shows_no_events() {
+fn a_run_of_the_hosted_engine_is_explained_shrunk_and_checked_but_shows_no_events() {
     let model = "version: 1
 workload: { users: { to: a.get, open: { rate: 20/s } } }
 services:
-  a: { workers: 16, operations: { get: { paths: [ { steps: [ { work: { constant: 2ms } }, { call: b.get } ] } ] } } }
-  b: { workers: 4, operations: { get: { paths: [ { steps: [ { work: { constant: 5ms } } ] } ] } } }
-edges: { users->a: { latency: 1ms }, a->b: { latency: 1ms, timeout: 200ms } }
+  a: { workers: 100, operations: { get: { paths: [ { steps: [ { work: { constant: 2ms } }, { call: b.get } ] } ] } } }
+  b: { workers: 1, operations: { get: { paths: [ { steps: [ { work: { constant: 30ms } } ] } ] } } }
+edges:
+  users->a: { latency: 1ms }
+  a->b: { latency: 1ms, timeout: 200ms, retry: { attempts: 4, backoff: 10ms } }
 ";
     let slow = "version: 1\nscenarios: [ { id: slow, faults: [ { kind: slow, target: b, start: 3s, duration: 2s, magnitude: { factor: 4 } } ] } ]";
     let place = Place::new(&[("m.yaml", model), ("s.yaml", slow)]);
-    let ranking = place.json("sweep m.yaml s.yaml --engine hosted --seeds 1 --horizon 8s --warmup 1s -o out --json");
+    let ranking = place.json("sweep m.yaml s.yaml --engine hosted --seeds 1 --horizon 12s --warmup 1s -o out --json");
     let token = ranking["scenarios"][0]["token"].as_str().expect("a token").to_owned();
     assert!(token.ends_with("-h"), "{token}");
     assert!(place.fine(&format!("replay {token} --in out")).contains("the same as the recorded run"));
     assert!(place.refused(&format!("replay {token} --in out --events e.jsonl")).contains("a run of the hosted engine"));
+
+    let text = place.fine(&format!("explain {token} --in out --runs 2"));
+    for part in [
+        "The first queue to stand: requests wait at b",
+        "The first retry wave: calls on a->b",
+        "without retries on a->b: back to normal",
+    ] {
+        assert!(text.contains(part), "{part} is missing\n{text}");
+    }
+    let shrunk = place.json(&format!("shrink {token} --in out -o small --runs 6 --json"));
+    assert_eq!((&shrunk["fails"], &shrunk["runs"]), (&"metastable".into(), &6.into()), "{shrunk}");
+    let small = shrunk["to"]["token"].as_str().expect("a token");
+    assert!(small.ends_with("-h") && place.fine(&format!("replay {small} --in small")).contains("the same as the recorded run"));
+    let checks = format!(
+        "version: 1\nmodel: out/model.yaml\nscenarios: out/scenarios.yaml\nchecks: [ {{ id: it, token: {token}, must: fail, warm_up: 1s, expect: {{ metastable: never }} }} ]"
+    );
+    place.write("checks.yaml", checks.as_bytes());
+    let said = place.fine("check checks.yaml");
+    assert!(said.contains("the run of slow with seed 1 still fails"), "{said}");
 }

@@ -37,7 +37,7 @@ edges:
 fn measured(model: &Model, seed: u64, horizon: u64, warm_up: u64) -> (RunResult, u64) {
     let program = Program::compile(model, 0).expect("it compiles");
     let (horizon, warm_up) = (Nanos::from_secs(horizon), Nanos::from_secs(warm_up));
-    let options = RunOptions { seed, horizon, warm_up, series: false, max_events: u64::MAX };
+    let options = RunOptions { seed, horizon, warm_up, max_events: u64::MAX, ..RunOptions::default() };
     let prepared = Prepared::new(&program, &Scenario::default(), &options).expect("it runs");
     let mut finished = None;
     let info = allocation_counter::measure(|| finished = Some(prepared.run()));
