@@ -402,7 +402,8 @@ pub enum Step {
     Publish(Publish),
 }
 
-/// What a parallel step waits for. A branch that fails and must not (`on_failure`) fails the step at once in all three.
+/// What a parallel step waits for. If it does not get it, the step ends with the last branch, and fails if one failed that must not
+/// (`on_failure`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
     /// Every branch.

@@ -414,13 +414,13 @@ impl PolicyP {
 }
 
 impl SiteP {
-    /// How often a request of this line makes the call.
+    /// How often a request makes the call.
     #[inline]
-    pub(crate) fn times(&self, line: Key) -> u16 {
+    pub(crate) fn times(&self, key: Key) -> u16 {
         if self.once {
             return 1;
         }
-        let bits = line.draw(Purpose::Times, self.site);
+        let bits = key.draw(Purpose::Times, self.site);
         self.times.iter().find(|&&(_, upto)| bits <= upto).or(self.times.last()).map_or(1, |&(count, _)| count)
     }
 }

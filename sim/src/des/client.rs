@@ -246,7 +246,7 @@ impl State {
                 (
                     replica,
                     if site.first_step == NONE {
-                        choose_path(p, p.ops[op as usize].first_path, p.ops[op as usize].paths, line)
+                        choose_path(p, p.ops[op as usize].first_path, p.ops[op as usize].paths, key)
                     } else {
                         site.first_step
                     },
@@ -618,8 +618,8 @@ impl State {
 
 /// The first step of the path that a request of this line takes through an operation.
 #[inline(always)]
-pub(crate) fn choose_path(p: &Tables, first: u32, count: u32, line: Key) -> u32 {
-    let bits = line.draw(Purpose::Path, 0);
+pub(crate) fn choose_path(p: &Tables, first: u32, count: u32, key: Key) -> u32 {
+    let bits = key.draw(Purpose::Path, 0);
     let paths = &p.paths[first as usize..(first + count) as usize];
     match paths {
         // Which one it is cannot be guessed.

@@ -21,16 +21,16 @@ impl State {
     #[inline(never)]
     pub(super) fn pass_optional_calls(&mut self, p: &Tables, x: u32) {
         let exec = &mut self.execs[x];
-        let line = exec.line;
+        let key = exec.key;
         // While faults are on, calls over their edges have to be looked at.
         let most = if self.effects.any { 0 } else { usize::MAX };
         let options = p.options[exec.step as usize..].iter().take(most);
-        exec.step += options.take_while(|option| line.draw_of(option.draw) < option.below).count() as u32;
+        exec.step += options.take_while(|option| key.draw_of(option.draw) < option.below).count() as u32;
         while self.effects.any
             && let StepP::Optional(site) = p.steps[exec.step as usize]
             && !self.effects.on_edge(p.hops[site as usize].edge)
             && let option = &p.options[exec.step as usize]
-            && line.draw_of(option.draw) < option.below
+            && key.draw_of(option.draw) < option.below
         {
             exec.step += 1;
         }
@@ -103,7 +103,7 @@ impl State {
             self.connection_error(p, c);
             return;
         };
-        let step = if hop.first_step != NONE { hop.first_step } else { choose_path(p, hop.first_path, hop.paths, line) };
+        let step = if hop.first_step != NONE { hop.first_step } else { choose_path(p, hop.first_path, hop.paths, key) };
         let mut event = 0;
         if hop.latency > 0 {
             event = self.queue.push_lane(u32::from(hop.request_lane), self.now + hop.latency, Kind::Request, y);

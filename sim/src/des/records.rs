@@ -15,7 +15,7 @@ use crate::program::{FAR_NS, NONE};
 pub(crate) struct Exec {
     /// Names this attempt.
     pub(super) key: Key,
-    /// Names the request whatever the attempt: what kind of request it is does not change with a retry.
+    /// Names the request whatever the attempt: what it asks a cache for, and the key of its messages, do not change with a retry.
     pub(super) line: Key,
     /// Id of the event it waits for.
     pub(super) event: u64,

@@ -218,7 +218,11 @@ impl State {
                     }
                     let exec = &mut self.execs[x];
                     exec.pending -= 1;
-                    if exec.phase != Phase::Waiting || exec.pending > 0 && exec.wanted > 0 {
+                    if exec.phase != Phase::Waiting || exec.pending > 0 {
+                        return;
+                    }
+                    if exec.has(flag::FAILED) {
+                        self.finish(p, x, Some(Cause::Error));
                         return;
                     }
                 }
@@ -246,7 +250,7 @@ impl State {
             _ => unreachable!("branches are calls and lookups"),
         };
         let s = &p.sites[site as usize];
-        let repetitions = s.times(exec.line);
+        let repetitions = s.times(exec.key);
         if repetitions == 0 {
             return;
         }
@@ -271,8 +275,10 @@ impl State {
         } else if !succeeded {
             exec.flags |= flag::DEGRADED;
         }
-        let done = fails || exec.pending == 0 || exec.wanted == 0;
-        if done && exec.phase == Phase::Waiting {
+        if exec.wanted == 0 && exec.has(flag::FAILED) {
+            exec.flags = exec.flags & !flag::FAILED | flag::DEGRADED; // enough others have succeeded
+        }
+        if (exec.pending == 0 || exec.wanted == 0) && exec.phase == Phase::Waiting {
             self.make_ready(x);
         }
     }

@@ -89,7 +89,7 @@ pub(super) fn branch(world: Rc<World>, parent: Parent, step: StepP) -> Option<(i
         _ => unreachable!("branches are calls and lookups"),
     };
     let s = &p.sites[site as usize];
-    let times = s.times(parent.line);
+    let times = s.times(parent.key);
     let waited = s.wait;
     (times > 0).then(|| {
         let call = async move {

@@ -62,7 +62,7 @@ impl Visit {
         let p = &*program.0;
         self.is_admitted()?;
         let op = &p.ops[op as usize];
-        let mut step = choose_path(p, op.first_path, op.paths, self.context.line);
+        let mut step = choose_path(p, op.first_path, op.paths, self.context.key);
         // Who has no work to do first, and will give its worker back for calls, needs none.
         if self.service().blocking || matches!(p.steps[step as usize], StepP::Work { .. }) {
             self.take_worker(true).await?;
@@ -219,15 +219,20 @@ impl Visit {
                 None => {}
             }
         }
+        let mut failed = false;
         while !waited.is_empty() && wanted > 0 {
             let (at, ended) = poll_fn(|cx| poll_any(&mut waited, cx)).await;
             drop(waited.swap_remove(at));
             match ended {
                 Branch::Succeeded => wanted -= 1,
                 Branch::Degrades => self.degraded.set(true),
-                Branch::Fails => return Err(Cause::Error),
+                Branch::Fails => failed = true,
             }
         }
+        if failed && wanted > 0 {
+            return Err(Cause::Error);
+        }
+        self.degraded.set(self.degraded.get() || failed);
         Ok(())
     }
 
