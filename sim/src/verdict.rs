@@ -112,7 +112,7 @@ pub(crate) fn judge(case: &Case, token: String) -> RunRecord {
     let sum = |count: fn(&SystemStep) -> u32| system.iter().map(|step| u64::from(count(step))).sum::<u64>();
     let (firsts, attempts) = (sum(|s| s.first_attempts), sum(|s| s.attempts));
 
-    live.excess_failed = excess(baseline, entries.len(), &harm);
+    live.excess_failed = excess(baseline, entries.len(), &harm) + still_to_fail(case, &entries, end);
     live.excess_failed_fraction = live.excess_failed / harm.requests.max(1) as f64;
     live.peak_entry_error_rate = error_peak;
     live.p99_ms = (0..entries.len()).map(|n| in_ms(run.recorder.impact_p99(n)).unwrap_or(0.0)).sum();
@@ -329,6 +329,21 @@ fn excess(baseline: &Twin, entries: usize, harm: &Harm) -> f64 {
     let (ended, errors) =
         baseline.nodes[..entries].iter().fold((0, 0), |(ended, errors), n| (ended + n.ended, errors + n.errors));
     harm.failed as f64 - harm.requests as f64 * errors as f64 / ended.max(1) as f64
+}
+
+/// How many of the user requests that are not done at the end may be expected to fail: as many of them as of those that ended last, and
+/// all where none ended although some do in the twin.
+fn still_to_fail(case: &Case, entries: &[Column], end: usize) -> f64 {
+    let (users, Some(last)) = (case.run.recorder.users(), end.checked_sub(1)) else { return 0.0 };
+    let of_entry = entries.iter().enumerate().map(|(n, column)| {
+        let rate = match (column.windows(WIDE_BUCKETS).counts(last), case.twin.nodes[n].column.windows(WIDE_BUCKETS).counts(last))
+        {
+            ((0, _), (twins, _)) => f64::from(u8::from(twins > 0)),
+            ((ended, errors), _) => errors as f64 / ended as f64,
+        };
+        (users.entry(n).own.open() + users.entry(n).surged.open()) as f64 * rate
+    });
+    of_entry.sum()
 }
 
 /// When a live system is back, and whether it is metastable.

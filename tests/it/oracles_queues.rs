@@ -317,6 +317,36 @@ services:
     }
 }
 
+/// Of n votes each of which fails with probability p, fewer than k succeed as often as the binomial distribution says. Who waits for all
+/// waits for those that fail too.
+#[test]
+fn a_quorum_fails_when_too_few_votes_are_left() {
+    let p = 0.5f64;
+    let tail = |n: i32, k: i32| (0..k).map(|i| ways(n, i) * (1.0 - p).powi(i) * p.powi(n - i)).sum::<f64>();
+    for (wait, n, k) in [("first", 3, 1), ("{ quorum: 2 }", 3, 2), ("all", 3, 3)] {
+        let m = model(&format!(
+            "version: 1
+workload: {{ users: {{ to: root.op, open: {{ rate: 200/s }} }} }}
+services:
+  root: {{ workers: unlimited, {} }}
+  leaf: {{ workers: unlimited, operations: {{ op: {{ error_rate: {p}, paths: [ {{ steps: [ {EXPONENTIAL} ] }} ] }} }} }}
+",
+            does("op", &format!("{{ parallel: {{ wait: {wait}, branches: [ {} ] }} }}", vec!["{ call: leaf.op }"; n].join(", "))),
+        ));
+        let figures = |s: u64| run(&m, None, s, 150, 1).entries["users"].clone();
+        agrees(&format!("{wait}: errors"), tail(n as i32, k), 0.0, 0.05, |s| figures(s).error_rate);
+        if k == n as i32 {
+            let mean: f64 = (1..=n).map(|i| 1.0 / i as f64).sum();
+            agrees("all, of whom some fail", mean, 0.0, 0.05, |s| figures(s).mean_ms / UNIT_MS);
+        }
+    }
+}
+
+/// n over k.
+fn ways(n: i32, k: i32) -> f64 {
+    (0..k).map(|i| f64::from(n - i) / f64::from(i + 1)).product()
+}
+
 /// Least recently used under independent requests: alike keys hit at capacity / keys; two places for keys of popularity p_i hit at the sum
 /// of p_i p_j / (1 - p_i) x (p_i + p_j) over ordered pairs. King, Analysis of demand paging algorithms (1971).
 #[test]

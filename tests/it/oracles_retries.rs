@@ -48,6 +48,31 @@ fn strategies_trade_success_for_load_as_in_brookers_table() {
     }
 }
 
+/// Half of the requests take a path that fails, or make a call that fails: a retry is handled anew, so all n tries of a request fail as
+/// seldom as n requests.
+#[test]
+fn each_try_of_a_request_finds_its_own_way() {
+    let paths = "paths: [ { weight: 1, steps: [ { call: down.op } ] }, { weight: 1, steps: [] } ]";
+    let times = "paths: [ { steps: [ { call: { to: down.op, times: { 0: 0.5, 1: 0.5 } } } ] } ]";
+    for steps in [paths, times] {
+        for attempts in [1, 2, 3] {
+            let m = model(&format!(
+                "version: 1
+workload: {{ users: {{ to: a.op, open: {{ rate: 500/s }} }} }}
+services:
+  a: {{ workers: unlimited, operations: {{ op: {{ paths: [ {{ steps: [ {{ call: b.op }} ] }} ] }} }} }}
+  b: {{ workers: unlimited, operations: {{ op: {{ {steps} }} }} }}
+  down: {{ workers: unlimited, operations: {{ op: {{ error_rate: 1, paths: [ {{ steps: [] }} ] }} }} }}
+edges: {{ a->b: {{ retry: {{ attempts: {attempts} }} }} }}
+"
+            ));
+            agrees(&format!("{attempts} tries"), 0.5f64.powi(attempts), 0.0, 0.05, |s| {
+                run(&m, None, s, 60, 0).entries["users"].error_rate
+            });
+        }
+    }
+}
+
 #[test]
 fn each_jitter_waits_its_own_mean() {
     // Every try fails at once: the response is the three waits alone. Base 10 ms, doubled: 10 + 20 + 40. Decorrelated, uniform in 10..3 x the

@@ -71,3 +71,35 @@ fn who_only_waits_behind_the_fault_is_harmed_indirectly() {
         assert_eq!(record.queue_depth.peak, 32.0);
     }
 }
+
+#[test]
+fn who_calls_the_target_of_a_fault_on_all_its_edges_is_no_target() {
+    let text = |target: &str| {
+        let magnitude = "magnitude: { probability: 1 }";
+        scenarios(&format!(
+            "  - {{ id: d, faults: [ {{ kind: connection_drop, target: \"{target}\", start: 10s, duration: 10s, {magnitude} }} ] }}"
+        ))
+    };
+    for (target, targets) in [("a->b", ["a", "b"].as_slice()), ("*->b", &["b"])] {
+        for record in sweep(&pair("fail", 64), &text(target), 1..3, 40, 2) {
+            let beyond: Vec<_> = nodes(&record).into_iter().filter(|node| !targets.contains(node)).collect();
+            assert_eq!(beyond, if targets.len() == 2 { ["users"].as_slice() } else { &["users", "a"] });
+            assert_eq!(record.vs_baseline.cascaded, targets.len() == 1, "an entry is no service: {target}");
+        }
+    }
+}
+
+#[test]
+fn users_who_still_wait_at_the_end_are_expected_to_fail_like_those_before_them() {
+    // b is silent to the end, and whoever calls it is told after 2 s: of ten seconds' users, the last two's.
+    let text = "  - { id: h, faults: [ { kind: black_hole, target: a->b, start: 10s, duration: 20s } ] }";
+    for record in sweep(&pair("fail", 1_000), &scenarios(text), 1..4, 20, 2) {
+        let (known, all) = (record.failed as f64, record.vs_baseline.excess_failed);
+        // Half of 100 users a second for 8 s and for 10 s: 400 +- 20, 500 +- 27 and as many as fail among 500 ended of 5 s; five deviations.
+        assert!((300.0..=500.0).contains(&known) && (360.0..=640.0).contains(&all), "{known} of {all}");
+        assert!(
+            all - known > 0.5 * (all / 5.0) && record.vs_baseline.excess_failed_fraction > 0.4,
+            "{known} of {all}: {record:#?}"
+        );
+    }
+}

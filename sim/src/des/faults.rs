@@ -85,18 +85,21 @@ impl FaultPlan {
                     fault.kind.name()
                 )));
             }
-            plan.mark_targets(p, &places);
+            plan.mark_targets(p, &fault.target, &places);
             plan.faults.push(planned(fault, places));
         }
         Ok(Arc::new(plan))
     }
 
-    fn mark_targets(&mut self, p: &Tables, places: &Places) {
+    /// Both ends of an edge are its target; of all edges into a service, that service is.
+    fn mark_targets(&mut self, p: &Tables, target: &Target, places: &Places) {
         match places {
             Places::Edges(edges) => {
+                let all = matches!(target, Target::Edge(name) if name.from == "*");
                 for &e in edges {
-                    self.targets[p.edges[e as usize].from_node as usize] = true;
-                    self.targets[p.edges[e as usize].to_node as usize] = true;
+                    let edge = &p.edges[e as usize];
+                    self.targets[edge.to_node as usize] = true;
+                    self.targets[edge.from_node as usize] |= !all;
                 }
             }
             Places::Service(s) => self.targets[p.services[*s as usize].node as usize] = true,

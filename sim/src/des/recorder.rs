@@ -537,7 +537,7 @@ impl Recorder {
 
     /// A user request that is not done at the end of the run has lasted this long.
     pub(crate) fn user_unfinished(&mut self, number: u32, lasted: u64) {
-        self.users.ended(number, lasted, false);
+        self.users.unfinished(number, lasted);
     }
 
     /// A user request met a faulted target.

@@ -26,6 +26,8 @@ pub(crate) struct Requests {
     pub(crate) us: Vec<u32>,
     /// Bit i: request `first + i` met a faulted target.
     touched: Vec<u64>,
+    /// Indices of those that were not done when the run ended, in no order.
+    open: Vec<u32>,
 }
 
 impl Requests {
@@ -50,6 +52,11 @@ impl Requests {
     pub(crate) fn from(&self, index: u32) -> &[u32] {
         let at = index.saturating_sub(self.first) as usize;
         &self.us[at.min(self.us.len())..]
+    }
+
+    /// How many were not done when the run ended.
+    pub(crate) fn open(&self) -> usize {
+        self.open.len()
     }
 
     fn touch(&mut self, index: u32) {
@@ -204,6 +211,15 @@ impl Users {
         }
     }
 
+    /// A request is not done when the run ends; it counts as one that lasted until then.
+    pub(crate) fn unfinished(&mut self, number: u32, lasted: u64) {
+        self.ended(number, lasted, false);
+        let (requests, index) = self.requests(number);
+        if requests.place(index).is_some() {
+            requests.open.push(index);
+        }
+    }
+
     /// A request met a faulted target.
     #[inline]
     pub(crate) fn touch(&mut self, number: u32) {
@@ -236,21 +252,24 @@ impl Users {
         }
         for (mine, theirs) in self.entries.iter_mut().zip(&twin.entries) {
             let next = std::mem::replace(&mut mine.arrived, theirs.arrived) as u32;
+            let users = mine.next_of_user.len();
             let (mine_us, their_us) = (&mut mine.own.us, &theirs.own.us);
-            if mine.next_of_user.is_empty() {
+            if users == 0 {
                 if mine_us.is_empty() {
                     mine.own.first = next;
                 }
                 mine_us.extend_from_slice(theirs.own.from(next));
-                continue;
-            }
-            let users = mine.next_of_user.len();
-            mine_us.resize(mine_us.len().max(their_us.len()), ABSENT);
-            for (user, &nth) in mine.next_of_user.iter().enumerate() {
-                for index in (nth as usize * users + user..their_us.len()).step_by(users) {
-                    mine_us[index] = their_us[index];
+            } else {
+                mine_us.resize(mine_us.len().max(their_us.len()), ABSENT);
+                for (user, &nth) in mine.next_of_user.iter().enumerate() {
+                    for index in (nth as usize * users + user..their_us.len()).step_by(users) {
+                        mine_us[index] = their_us[index];
+                    }
                 }
             }
+            let own = &mine.own;
+            let open = theirs.own.open.iter().copied().filter(|&index| !matches!(own.get(index), ABSENT | UNFINISHED));
+            mine.own.open = open.collect();
         }
     }
 }
