@@ -413,6 +413,14 @@ impl PolicyP {
     }
 }
 
+impl EdgeP {
+    /// What draws the path of a try: a service handles each anew, but what a user asks for stays the same when the user asks again.
+    #[inline]
+    pub(crate) fn luck(&self, key: Key, line: Key) -> Key {
+        if self.inner { key } else { line }
+    }
+}
+
 impl SiteP {
     /// How often a request makes the call.
     #[inline]

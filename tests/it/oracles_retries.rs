@@ -49,24 +49,26 @@ fn strategies_trade_success_for_load_as_in_brookers_table() {
 }
 
 /// Half of the requests take a path that fails, or make a call that fails: a retry is handled anew, so all n tries of a request fail as
-/// seldom as n requests.
+/// seldom as n requests. What a user asks for is the same when the user asks again.
 #[test]
 fn each_try_of_a_request_finds_its_own_way() {
     let paths = "paths: [ { weight: 1, steps: [ { call: down.op } ] }, { weight: 1, steps: [] } ]";
     let times = "paths: [ { steps: [ { call: { to: down.op, times: { 0: 0.5, 1: 0.5 } } } ] } ]";
-    for steps in [paths, times] {
+    let asks = "paths: [ { steps: [ { call: b.op } ] } ]";
+    for (edge, a, b) in [("a->b", asks, paths), ("a->b", asks, times), ("users->a", paths, times)] {
         for attempts in [1, 2, 3] {
             let m = model(&format!(
                 "version: 1
 workload: {{ users: {{ to: a.op, open: {{ rate: 500/s }} }} }}
 services:
-  a: {{ workers: unlimited, operations: {{ op: {{ paths: [ {{ steps: [ {{ call: b.op }} ] }} ] }} }} }}
-  b: {{ workers: unlimited, operations: {{ op: {{ {steps} }} }} }}
+  a: {{ workers: unlimited, operations: {{ op: {{ {a} }} }} }}
+  b: {{ workers: unlimited, operations: {{ op: {{ {b} }} }} }}
   down: {{ workers: unlimited, operations: {{ op: {{ error_rate: 1, paths: [ {{ steps: [] }} ] }} }} }}
-edges: {{ a->b: {{ retry: {{ attempts: {attempts} }} }} }}
+edges: {{ {edge}: {{ retry: {{ attempts: {attempts} }} }} }}
 "
             ));
-            agrees(&format!("{attempts} tries"), 0.5f64.powi(attempts), 0.0, 0.05, |s| {
+            let fail = 0.5f64.powi(if edge == "a->b" { attempts } else { 1 });
+            agrees(&format!("{attempts} tries over {edge}"), fail, 0.0, 0.05, |s| {
                 run(&m, None, s, 60, 0).entries["users"].error_rate
             });
         }

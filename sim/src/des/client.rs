@@ -246,7 +246,7 @@ impl State {
                 (
                     replica,
                     if site.first_step == NONE {
-                        choose_path(p, p.ops[op as usize].first_path, p.ops[op as usize].paths, key)
+                        choose_path(p, p.ops[op as usize].first_path, p.ops[op as usize].paths, edge.luck(key, line))
                     } else {
                         site.first_step
                     },
@@ -616,7 +616,7 @@ impl State {
     }
 }
 
-/// The first step of the path that a request of this line takes through an operation.
+/// The first step of the path that a request takes through an operation.
 #[inline(always)]
 pub(crate) fn choose_path(p: &Tables, first: u32, count: u32, key: Key) -> u32 {
     let bits = key.draw(Purpose::Path, 0);

@@ -62,7 +62,9 @@ impl Visit {
         let p = &*program.0;
         self.is_admitted()?;
         let op = &p.ops[op as usize];
-        let mut step = choose_path(p, op.first_path, op.paths, self.context.key);
+        let Context { key, line, site, .. } = self.context;
+        let luck = p.sites.get(site as usize).map_or(key, |site| p.edges[site.edge as usize].luck(key, line));
+        let mut step = choose_path(p, op.first_path, op.paths, luck);
         // Who has no work to do first, and will give its worker back for calls, needs none.
         if self.service().blocking || matches!(p.steps[step as usize], StepP::Work { .. }) {
             self.take_worker(true).await?;
