@@ -360,7 +360,7 @@ fn overlays() {
         expect![[r#"
             error: known.yaml:2: /edges/a->b/timout
               found:    unknown key timout
-              expected: one of latency, timeout, deadline, propagate_deadline, retry, hedge, max_in_flight, pool, breaker, observed
+              expected: one of latency, timeout, deadline, propagate_deadline, retry, hedge, max_in_flight, pool, breaker, required, observed
               help:     did you mean timeout?"#]],
     );
 }
