@@ -33,7 +33,7 @@ fn users_survive_the_failure_of_what_is_known_to_be_soft() {
     place.fine("simulate shop.yaml --horizon 40s --otlp calm.jsonl");
     let failed = |known: &str| {
         place.fine(&format!("learn calm.jsonl {known} -o model.yaml"));
-        let run = place.json("simulate model.yaml --scenario faults.yaml --horizon 40s --json");
+        let run = place.json("simulate model.yaml faults.yaml --horizon 40s --json");
         run["entries"]["users"]["error_rate"].as_f64().expect("a share")
     };
     // No failure in the traces: learning has to assume one of the two, and says so.
