@@ -400,7 +400,7 @@ topics: { mailq: { consumer: inventory, concurrency: 1 } }
         expect![[r#"
         error: bad.yaml:5: /scenarios/0/faults/0/target
           found:    inventory
-          expected: an edge such as a->b, or *->b, for latency strikes there
+          expected: an edge such as a->b, or "*->b", for latency strikes there
           help:     write target: "*->inventory" for every edge into inventory"#]],
     );
     scenario(
