@@ -27,8 +27,8 @@ pub(crate) struct Traffic {
 
 /// Windows in a step, at least.
 const LEAST_STEP: usize = 5;
-/// Windows in a peak: one alone is what bursts are made of, more than the most would have been a step.
-const PEAK: std::ops::Range<usize> = 2..2 * LEAST_STEP;
+/// Windows in a peak, at most: longer ones are found as steps.
+const MOST_PEAK: usize = 2 * LEAST_STEP - 1;
 /// Windows per peak, at least: more peaks are bursts.
 const LEAST_PER_PEAK: usize = 20;
 /// Requests in a window, on average, at least.
@@ -137,7 +137,7 @@ fn segment(counts: &[f64], from: usize, to: usize, noise: f64, cuts: &mut Vec<us
 /// clearest first, as long as there is one, by the same likelihood ratio as steps. O(windows) time for each peak.
 fn peaks(counts: &[f64], cuts: &[usize]) -> Vec<(usize, usize)> {
     let n = counts.len();
-    let sure = SURE + 2.0 * libm::log((n * PEAK.len()) as f64);
+    let sure = SURE + 2.0 * libm::log((n * MOST_PEAK) as f64);
     let mut peaks: Vec<(usize, usize)> = Vec::new();
     let mut taken = vec![false; n];
     loop {
@@ -153,8 +153,8 @@ fn peaks(counts: &[f64], cuts: &[usize]) -> Vec<(usize, usize)> {
             let (windows, all) = (free().count() as f64, free().map(|i| counts[i]).sum::<f64>());
             let fit = |sum: f64, n: f64| if sum > 0.0 { sum * libm::log(sum / n) } else { 0.0 };
             for from in free() {
-                let mut sum = counts[from];
-                for to in (from + 2..=cut[1]).take(PEAK.end - 2) {
+                let mut sum = 0.0;
+                for to in (from + 1..=cut[1]).take(MOST_PEAK) {
                     if taken[to - 1] {
                         break;
                     }

@@ -83,9 +83,11 @@ impl Decoder {
     }
 }
 
+type Visitor<'f> = dyn FnMut(&str, u32, Option<&mut Param<f64>>) + 'f;
+
 /// Shows `f` what `step` calls or publishes to (service or topic, call site) and what a failure of it does to the caller, if its caller
 /// ever feels one: a failed question to a cache is a miss, and who does not wait learns nothing.
-pub(in crate::format) fn visit_outcomes(step: &mut Step, f: &mut dyn FnMut(&str, u32, Option<&mut Param<f64>>)) {
+pub(in crate::format) fn visit_outcomes(step: &mut Step, f: &mut Visitor<'_>) {
     match step {
         Step::Work(_) => {}
         Step::Call(call) => visit_call(call, f),
@@ -100,7 +102,7 @@ pub(in crate::format) fn visit_outcomes(step: &mut Step, f: &mut dyn FnMut(&str,
     }
 }
 
-fn visit_call(call: &mut Call, f: &mut dyn FnMut(&str, u32, Option<&mut Param<f64>>)) {
+fn visit_call(call: &mut Call, f: &mut Visitor<'_>) {
     f(&call.to.service, call.site, call.wait.then_some(&mut call.on_failure));
     if let Some(fallback) = &mut call.fallback {
         visit_call(fallback, f);
