@@ -378,7 +378,7 @@ pub struct Simulate {
     /// A scenario file; without it nothing fails.
     pub scenario: Option<PathBuf>,
     /// Which scenario of the file, if it holds several.
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", alias = "scenario")]
     pub id: Option<String>,
     /// The run's seed.
     #[arg(long, value_name = "S", default_value_t = 1)]

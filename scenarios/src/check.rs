@@ -61,7 +61,7 @@ struct Checker<'a> {
 impl Where {
     fn words(self) -> &'static str {
         match self {
-            Where::Edge => "an edge such as a->b, or *->b",
+            Where::Edge => "an edge such as a->b, or \"*->b\"",
             Where::Service => "a service",
             Where::Cache => "a service with a cache",
             Where::ServiceOrTopic => "a service or topic",

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use models::error::{InputError, InputErrors};
 use models::system::Model;
 use models::units::{Nanos, SimTime};
 use scenarios::scenario::Scenario;
@@ -16,7 +17,11 @@ use crate::{clock, inputs, output, work};
 pub fn act(args: &Simulate) -> Result<(), Failure> {
     work::check_times(args.horizon, args.warmup)?;
     let model = inputs::model(&args.model)?;
-    let scenario = args.scenario.as_deref().map_or(Ok(Scenario::default()), |path| pick(path, args.id.as_deref(), &model))?;
+    let scenario = match (&args.scenario, &args.id) {
+        (Some(path), id) => pick(path, id.as_deref(), &model)?,
+        (None, Some(id)) => return Err(without_a_file(&args.model, id)),
+        (None, None) => Scenario::default(),
+    };
     if scenario.clears_at().is_some_and(|clears| clears >= SimTime::ZERO + args.horizon) {
         show::note(format_args!("the run ends at {}, before the faults do", args.horizon));
     }
@@ -58,13 +63,27 @@ fn pick(path: &Path, id: Option<&str>, model: &Model) -> Result<Scenario, Failur
     let found = scenarios.into_iter().find(|scenario| id.map_or(count == 1, |id| scenario.id == id));
     found.ok_or_else(|| {
         let nearest = id.and_then(|id| models::error::nearest(id, ids.iter().map(String::as_str)));
-        let expected = format!("one scenario, named by --id: it holds {}", list(&ids));
-        Failure::refused(
-            inputs::name(path),
-            expected,
-            format_args!("add --id {}", nearest.or(ids.first().map(String::as_str)).unwrap_or("ID")),
-        )
+        let help = nearest.or(ids.first().map(String::as_str)).map(|id| format!("write --id {id}"));
+        let error = InputError {
+            file: inputs::name(path),
+            found: id.map_or_else(|| format!("{count} scenarios, and no --id"), |id| format!("no scenario {id}")),
+            expected: if ids.is_empty() { "a scenario".into() } else { format!("one scenario, named by --id: {}", list(&ids)) },
+            help: help.unwrap_or_default(),
+            ..InputError::default()
+        };
+        InputErrors::from(error).into()
     })
+}
+
+/// `--id` without the file that holds it; some write the file there.
+fn without_a_file(model: &Path, id: &str) -> Failure {
+    let model = inputs::name(model);
+    let help = if Path::new(id).is_file() {
+        format!("the file needs no flag: foreshock simulate {model} {id}")
+    } else {
+        format!("foreshock simulate {model} scenarios.yaml --id {id}")
+    };
+    Failure::refused(format_args!("--id {id}"), "a scenario file that holds it, after the model", help)
 }
 
 fn list(ids: &[String]) -> String {

@@ -56,7 +56,7 @@ fn each_kind_strikes_what_it_can_strike() {
         expect![[r#"
         error: bad.yaml:5: /scenarios/0/faults/0/target
           found:    db
-          expected: an edge such as a->b, or *->b, for loss strikes there
+          expected: an edge such as a->b, or "*->b", for loss strikes there
           help:     write target: "*->db" for every edge into db"#]],
     );
     faults(

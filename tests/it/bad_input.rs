@@ -360,7 +360,7 @@ fn overlays() {
         expect![[r#"
             error: known.yaml:2: /edges/a->b/timout
               found:    unknown key timout
-              expected: one of latency, timeout, deadline, propagate_deadline, retry, hedge, max_in_flight, pool, breaker, observed
+              expected: one of latency, timeout, deadline, propagate_deadline, retry, hedge, max_in_flight, pool, breaker, required, observed
               help:     did you mean timeout?"#]],
     );
 }
@@ -400,7 +400,7 @@ topics: { mailq: { consumer: inventory, concurrency: 1 } }
         expect![[r#"
         error: bad.yaml:5: /scenarios/0/faults/0/target
           found:    inventory
-          expected: an edge such as a->b, or *->b, for latency strikes there
+          expected: an edge such as a->b, or "*->b", for latency strikes there
           help:     write target: "*->inventory" for every edge into inventory"#]],
     );
     scenario(

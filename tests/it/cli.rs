@@ -163,6 +163,49 @@ fn wrong_use_exits_with_2() {
 }
 
 #[test]
+fn the_one_scenario_that_is_meant_is_named_by_its_id() {
+    let twice = format!("{SLOW_B}{}", SLOW_B.lines().last().expect("its scenario").replace("slow-b", "slow-a"));
+    let place = Place::new(&[("m.yaml", CHAIN), ("s.yaml", &twice)]);
+    let refused = |arguments: &str, want: expect_test::Expect| want.assert_eq(&place.refused(arguments));
+    refused(
+        "simulate m.yaml s.yaml",
+        expect![[r#"
+        error: s.yaml
+          found:    2 scenarios, and no --id
+          expected: one scenario, named by --id: slow-b, slow-a
+          help:     write --id slow-b
+    "#]],
+    );
+    refused(
+        "simulate m.yaml s.yaml --id slow-c",
+        expect![[r#"
+        error: s.yaml
+          found:    no scenario slow-c
+          expected: one scenario, named by --id: slow-b, slow-a
+          help:     write --id slow-b
+    "#]],
+    );
+    refused(
+        "simulate m.yaml --id slow-a",
+        expect![[r#"
+        error: --id slow-a
+          expected: a scenario file that holds it, after the model
+          help:     foreshock simulate m.yaml scenarios.yaml --id slow-a
+    "#]],
+    );
+    refused(
+        "simulate m.yaml --scenario s.yaml",
+        expect![[r#"
+        error: --id s.yaml
+          expected: a scenario file that holds it, after the model
+          help:     the file needs no flag: foreshock simulate m.yaml s.yaml
+    "#]],
+    );
+    let run = |flag: &str| place.json(&format!("simulate m.yaml s.yaml --horizon 25s --json {flag} slow-a"))["digest"].clone();
+    assert_eq!(run("--id"), run("--scenario"), "who means the id may say so");
+}
+
+#[test]
 fn mm1_simulates_to_its_formula() {
     let place = Place::new(&[("mm1.yaml", MM1)]);
     let result = place.json("simulate mm1.yaml --seed 1 --horizon 5000s --warmup 100s --json");

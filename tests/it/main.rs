@@ -12,6 +12,7 @@ mod bad_traces;
 mod checks;
 mod cli;
 mod collapse;
+mod dependencies;
 mod determinism;
 mod digests;
 mod engines;

@@ -3,16 +3,17 @@
 //! You are here: `models::format::decode`. [`model`] starts from nothing; `overlay` lays a document over a learned model with the
 //! same code, for every reader here takes what was there before and changes what the document says.
 //! Always true: which keys are known is said by the [`Shape`]s alone, and a test holds the JSON Schema against them.
-//! Not here: the parts of a model one by one (`entries`, `services`, `steps`, `edges`, `topics`), and whether the whole makes sense
+//! Not here: the parts of a model one by one (`entries`, `services`, `steps`, `edges`, `required`, `topics`), and whether the whole makes sense
 //! ([`crate::check`]).
 
 mod edges;
 mod entries;
+pub(super) mod required;
 pub(super) mod services;
 pub(super) mod steps;
 mod topics;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use indexmap::IndexMap;
 
@@ -122,6 +123,8 @@ pub(super) struct Decoder {
     names: OperationNames,
     used_sites: BTreeSet<u32>,
     last_site: u32,
+    /// Where the document says itself what a failure of a call does, by call site: JSON pointers.
+    stated: BTreeMap<u32, String>,
 }
 
 impl Decoder {
@@ -138,7 +141,7 @@ impl Decoder {
         }
         let mut used_sites = base.uses().iter().map(|(_, one)| one.site).collect();
         collect_sites(root, &mut used_sites);
-        Decoder { mistakes: Mistakes::new(name), purpose, names, used_sites, last_site: 0 }
+        Decoder { mistakes: Mistakes::new(name), purpose, names, used_sites, last_site: 0, stated: BTreeMap::new() }
     }
 
     /// Reads the document over `model`; what it does not mention stays.
@@ -158,6 +161,7 @@ impl Decoder {
         self.each(fields.get("edges"), &mut model.edges, EdgeName::parse, |d, at, base| {
             Some(d.edge(at, base.unwrap_or_default()))
         });
+        self.require(model, root);
     }
 
     /// The file's top-level keys, if it is of a version that is known: another version's keys would only be noise.

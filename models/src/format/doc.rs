@@ -162,12 +162,22 @@ fn documents(name: &str, bytes: &[u8], many: bool) -> Result<Vec<Node>, InputErr
         let (event, span) = event.map_err(|error| {
             let at = error.marker();
             let found = format!("{}, at column {}", error.info(), at.col() + 1);
-            refuse(Some(at.line() as u64), found, "YAML or JSON text", "")
+            let star = unquoted_star(text, at.line(), at.col()).filter(|_| error.info().contains("anchor"));
+            let help = star.map_or(String::new(), |star| format!("an unquoted * begins an alias in YAML; quote it: \"{star}\""));
+            refuse(Some(at.line() as u64), found, "YAML or JSON text", &help)
         })?;
         let line = span.start.line() as u64;
         builder.take(event, line).map_err(|problem| refuse(Some(line), problem.found, problem.expected, problem.help))?;
     }
     Ok(builder.done)
+}
+
+/// The word at or before a column (from 0) of a line (from 1) that begins with `*`, such as the edge pattern `*->b`.
+fn unquoted_star(text: &str, line: usize, column: usize) -> Option<String> {
+    let line: Vec<char> = text.lines().nth(line.checked_sub(1)?)?.chars().collect();
+    let star = line.iter().take(column + 1).rposition(|c| *c == '*')?;
+    let word: String = line[star..].iter().take_while(|c| !c.is_whitespace() && !",]}".contains(**c)).collect();
+    Some(word.trim_end_matches(':').to_owned())
 }
 
 /// What is wrong with a document although it is YAML.
@@ -292,6 +302,30 @@ mod tests {
               found:    an alias
               expected: the value itself
               help:     write the value out: aliases are not read"#]],
+        );
+        check_refused(
+            "a: 1\nto: [*->b, 2]\n",
+            expect![[r#"
+            error: m.yaml:2
+              found:    while parsing node, found unknown anchor, at column 6
+              expected: YAML or JSON text
+              help:     an unquoted * begins an alias in YAML; quote it: "*->b""#]],
+        );
+        check_refused(
+            "*->b: 1\n",
+            expect![[r#"
+            error: m.yaml:1
+              found:    while parsing node, found unknown anchor, at column 1
+              expected: YAML or JSON text
+              help:     an unquoted * begins an alias in YAML; quote it: "*->b""#]],
+        );
+        check_refused(
+            "to: *\n",
+            expect![[r#"
+            error: m.yaml:1
+              found:    while scanning an anchor or alias, did not find expected alphabetic or numeric character, at column 5
+              expected: YAML or JSON text
+              help:     an unquoted * begins an alias in YAML; quote it: "*""#]],
         );
         check_refused(
             "a: !!str 1\n",

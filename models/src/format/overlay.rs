@@ -5,17 +5,19 @@
 //! made sense before makes sense afterwards.
 //! Not here: what learning does with the hints ([`Overlay::known_workers`] and its kin).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::check;
 use crate::error::{InputError, InputErrors};
 use crate::format::cursor::{Cursor, Mistakes};
+use crate::format::decode::required::visit_outcomes;
 use crate::format::decode::{Decoder, Purpose, workers};
 use crate::format::doc::{self, Node};
 use crate::param::{Limit, Param, ParamMut, Source};
-use crate::system::{Edge, EdgeName, Model};
+use crate::system::{Edge, EdgeName, Model, Operation};
 use crate::units::Nanos;
+use crate::visit::Used;
 
 /// A partial model file: the same keys as a model's, none of them required but `version`.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,7 +26,7 @@ pub struct Overlay {
     root: Node,
 }
 
-/// Most edges that one sentence lists.
+/// Most edges or calls that one sentence lists.
 const SHOWN: usize = 12;
 
 /// Something that an overlay declares and the traces do not bear out. It has been applied all the same, unless it could not be.
@@ -44,6 +46,17 @@ pub enum Contradiction {
         /// The edge, its timeout, and its longest call.
         edges: Vec<(EdgeName, Nanos, Nanos)>,
     },
+    /// Paths that took the place of all that the operation had, calls and all: paths are not merged.
+    PathsReplaced {
+        /// Where, such as `services.a.operations.get.paths`.
+        place: String,
+        /// How many paths there are now, and how many there were.
+        paths: [usize; 2],
+        /// What the former ones call and publish to.
+        called: Vec<String>,
+        /// Of these, what nobody calls there any more.
+        lost: Vec<String>,
+    },
     /// A declaration that could not be applied: it names or builds on something that neither traces nor overlay describe.
     Unusable(InputError),
 }
@@ -58,14 +71,24 @@ impl fmt::Display for Contradiction {
                 }
                 _ => {
                     let each = |(edge, timeout, longest): &_| format!("{edge} {timeout} (longest call {longest})");
-                    let shown: Vec<String> = edges.iter().take(SHOWN).map(each).collect();
-                    write!(f, "declared timeouts that no call ever came near: {}", shown.join(", "))?;
-                    match edges.len().saturating_sub(SHOWN) {
-                        0 => Ok(()),
-                        more => write!(f, " and {more} more"),
-                    }
+                    let edges: Vec<String> = edges.iter().map(each).collect();
+                    write!(f, "declared timeouts that no call ever came near: {}", listed(&edges))
                 }
             },
+            Contradiction::PathsReplaced { place, paths: [now, before], called, lost } => {
+                let paths = |n: &usize| if *n == 1 { "1 path".to_owned() } else { format!("{n} paths") };
+                write!(f, "{place}: {} declared, in place of {}", paths(now), paths(before))?;
+                match (&called[..], &lost[..]) {
+                    ([], _) => f.write_str(" without calls"),
+                    (_, []) => write!(f, " that called {}; all these are called still", listed(called)),
+                    _ => write!(
+                        f,
+                        " that called {}; no longer called: {} (paths are replaced as a whole: write out what is to stay)",
+                        listed(called),
+                        listed(lost)
+                    ),
+                }
+            }
             Contradiction::Unusable(InputError { file, line, place, found, expected, help }) => {
                 let line = line.map_or(String::new(), |line| format!(":{line}"));
                 let place = place.as_deref().unwrap_or_default();
@@ -74,6 +97,12 @@ impl fmt::Display for Contradiction {
             }
         }
     }
+}
+
+/// The first of these, and how many more there are.
+fn listed(names: &[String]) -> String {
+    let shown = names[..names.len().min(SHOWN)].join(", ");
+    if names.len() > SHOWN { format!("{shown} and {} more", names.len() - SHOWN) } else { shown }
 }
 
 /// Reads an overlay: its form, and that its numbers are possible. Names are looked up when it is applied.
@@ -111,6 +140,8 @@ impl Overlay {
             contradictions.extend(numbers_against_traces(model, &next));
             contradictions.extend(policies_against_traces(model, &next));
             contradictions.extend(users_against_traces(model, &next));
+            contradictions.extend(self.dependencies_against_traces(model, &next));
+            contradictions.extend(self.paths_replaced(model, &next));
             *model = next;
         }
         contradictions
@@ -146,6 +177,50 @@ impl Overlay {
             Some((EdgeName::parse(name)?, timeout.param(&mut m, Cursor::duration)?.value))
         });
         known.collect()
+    }
+
+    /// Dependencies called hard or soft that failed otherwise in the traces.
+    fn dependencies_against_traces(&self, before: &Model, after: &Model) -> Vec<Contradiction> {
+        let said = self.section("edges").into_iter().filter(|(_, at)| at.key("required").is_some());
+        let said: BTreeSet<EdgeName> = said.filter_map(|(name, _)| EdgeName::parse(name)).collect();
+        let (before, mut told) = (outcomes(before), BTreeSet::new());
+        let contradicted = outcomes(after).into_iter().filter_map(|(site, (edge, operation, declared))| {
+            let learned =
+                before.get(&site).map(|(_, _, learned)| learned).filter(|learned| learned.source == Source::Inferred)?;
+            let [low, high] = learned.range?;
+            let borne_out = low <= declared.value && declared.value <= high;
+            if borne_out || !said.contains(&edge) || !told.insert((edge.clone(), operation.clone())) {
+                return None;
+            }
+            let [value, low, high] = [learned.value, low, high].map(|share| format!("{:.0} %", 100.0 * share));
+            let traces = format!("{value} of its failures failed {operation} (inferred, 90 % interval {low} to {high})");
+            let declared = (declared.value > 0.0).to_string();
+            Some(Contradiction::Value { place: format!("edges.{edge}.required"), declared, traces })
+        });
+        contradicted.collect()
+    }
+
+    /// Operations whose paths this replaces by other ones.
+    fn paths_replaced(&self, before: &Model, after: &Model) -> Vec<Contradiction> {
+        let mut replaced = Vec::new();
+        for (service, at) in self.section("services") {
+            let operations = at.key("operations").and_then(|at| at.entries(&mut Mistakes::new(&self.name)));
+            for (operation, _) in operations.unwrap_or_default().into_iter().filter(|(_, at)| at.key("paths").is_some()) {
+                let find = |model: &Model| model.services.get(service)?.operations.get(operation).cloned();
+                let (Some(old), Some(new)) = (find(before), find(after)) else { continue };
+                if old.paths.is_empty() || old.paths == new.paths {
+                    continue;
+                }
+                let (called, now) = (called(&old), called(&new));
+                replaced.push(Contradiction::PathsReplaced {
+                    place: format!("services.{service}.operations.{operation}.paths"),
+                    paths: [new.paths.len(), old.paths.len()],
+                    lost: called.iter().filter(|name| !now.contains(name)).cloned().collect(),
+                    called,
+                });
+            }
+        }
+        replaced
     }
 
     /// The entries of one top-level map.
@@ -189,6 +264,40 @@ fn drop_unknown(before: &Model, next: &mut Model, unusable: &mut Vec<InputError>
         }
         known
     });
+}
+
+/// What an operation calls and publishes to, each once.
+fn called(operation: &Operation) -> Vec<String> {
+    let mut called = Vec::new();
+    for step in operation.paths.iter().flat_map(|path| &path.steps) {
+        step.visit_uses(&mut |one| {
+            let name = match one.to {
+                Used::Operation(operation) => operation.to_string(),
+                Used::Topic(topic) => topic.to_owned(),
+            };
+            if !called.contains(&name) {
+                called.push(name);
+            }
+        });
+    }
+    called
+}
+
+/// What a failure does to the caller, by call site: the edge, the caller's operation, and the probability that it fails too.
+fn outcomes(model: &Model) -> BTreeMap<u32, (EdgeName, String, Param<f64>)> {
+    let mut outcomes = BTreeMap::new();
+    for (service, described) in &mut model.clone().services {
+        for (operation, described) in &mut described.operations {
+            for step in described.paths.iter_mut().flat_map(|path| &mut path.steps) {
+                visit_outcomes(step, &mut |to, site, on_failure| {
+                    if let Some(on_failure) = on_failure {
+                        outcomes.insert(site, (EdgeName::new(service, to), operation.clone(), *on_failure));
+                    }
+                });
+            }
+        }
+    }
+    outcomes
 }
 
 /// One number of a model in a form that can be compared and shown.

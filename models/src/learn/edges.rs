@@ -13,6 +13,7 @@ use super::log::{Attempt, Log, Target};
 use super::numbers::{mean, quantile, wilson};
 use super::paths::Unawaited;
 use super::retries::{self, Again};
+use crate::check::MAX_ATTEMPTS;
 use crate::param::{Param, Source};
 use crate::system::{Edge, Hedge, ObservedEdge};
 use crate::trace::Failure;
@@ -178,6 +179,12 @@ impl EdgeSeen {
         let tries = if failed { &mut self.tries_failed } else { &mut self.tries_ok };
         *tries.entry(attempts.len() as u32).or_default() += 1;
         for (k, pair) in attempts.windows(2).enumerate() {
+            let [before, after] = [pair[0].resend as usize, pair[1].resend as usize];
+            // A client that counts its tries shows where the span of one is missing: then it is not known which wait this was.
+            let Some(k) = (if after == 0 { Some(k) } else { (after == before + 1).then_some(before) }) else { continue };
+            if k >= MAX_ATTEMPTS as usize {
+                continue;
+            }
             self.waits.resize(self.waits.len().max(k + 1), Vec::new());
             self.waits[k].push(pair[1].start.saturating_sub(pair[0].end));
         }

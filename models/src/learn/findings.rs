@@ -247,7 +247,9 @@ pub enum Finding {
         low: f64,
         /// The highest.
         high: f64,
-        /// The model follows it.
+        /// The rates of short stretches that belong to none of these.
+        peaks: Vec<f64>,
+        /// The model follows the stretches of steady traffic.
         followed: bool,
     },
     /// Users come in bursts.
@@ -496,11 +498,20 @@ impl fmt::Display for Finding {
                  learn from one of them",
                 list(files)
             ),
-            Finding::Unsteady { entry, steps, low, high, followed } => write!(
-                f,
-                "the rate of {entry} is not steady: {low:.1}/s to {high:.1}/s in {steps} stretches; the model {}",
-                if *followed { "follows it" } else { "has one rate (--curve follows the traffic)" }
-            ),
+            Finding::Unsteady { entry, steps, low, high, peaks, followed } => {
+                write!(f, "the rate of {entry} is not steady: ")?;
+                match steps {
+                    1 => write!(f, "{high:.1}/s in 1 stretch")?,
+                    _ => write!(f, "{low:.1}/s to {high:.1}/s in {steps} stretches")?,
+                }
+                if !peaks.is_empty() {
+                    let least = peaks.iter().copied().fold(f64::MAX, f64::min);
+                    let most = peaks.iter().copied().fold(0.0, f64::max);
+                    write!(f, ", beside {} of a few seconds at {least:.1}/s to {most:.1}/s", peaks.len())?;
+                }
+                let has = if *followed { "follows the stretches" } else { "has one rate (--curve follows the stretches)" };
+                write!(f, "; the model {has}")
+            }
             Finding::Bursty { entry, dispersion } => write!(
                 f,
                 "{entry} come in bursts: the variance of their number is {dispersion:.1} times what independent users would show, and the \

@@ -140,6 +140,8 @@ pub(crate) struct Attempt {
     pub(crate) client: bool,
     /// Given up by its caller because another attempt had won.
     pub(crate) cancelled: bool,
+    /// Attempts before it, as its client counts them; 0 for the first, and where nobody counts.
+    pub(crate) resend: u32,
 }
 
 impl Attempt {

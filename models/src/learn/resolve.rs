@@ -71,6 +71,7 @@ fn attempts(log: &Log, raw: &Raw) -> Vec<Attempt> {
         server,
         client: raw.client,
         cancelled: false,
+        resend: raw.resend,
     };
     let servers = &raw.servers;
     let request = |s: u32| &log.requests[s as usize];
@@ -90,6 +91,7 @@ fn attempts(log: &Log, raw: &Raw) -> Vec<Attempt> {
         server: Some(server),
         client: raw.client,
         cancelled: false,
+        resend: 0,
     };
     servers.iter().enumerate().map(part).map(|a| Attempt { end: a.end.max(a.start), ..a }).collect()
 }

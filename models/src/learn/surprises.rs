@@ -235,18 +235,20 @@ fn caveats(inferred: &Inferred, model: &Model, findings: &mut Vec<Finding>) {
             let shares = seen.ops.iter().map(|&(op, share)| (log.op_name(op).to_owned(), share)).collect();
             findings.push(Finding::EntryMix { entry: name.clone(), shares });
         }
-        if !seen.traffic.is_steady() {
-            let rates = || seen.traffic.steps.iter().map(|step| step.1);
+        let traffic = &seen.traffic;
+        if !traffic.is_steady() || traffic.is_bursty() && !traffic.is_bursty_beside_peaks() {
+            let rates = || traffic.steps.iter().map(|step| step.1);
             findings.push(Finding::Unsteady {
                 entry: name.clone(),
-                steps: seen.traffic.steps.len() as u64,
+                steps: traffic.steps.len() as u64,
                 low: rates().fold(f64::MAX, f64::min),
                 high: rates().fold(0.0, f64::max),
+                peaks: traffic.peaks.clone(),
                 followed: model.workload.get(name).is_some_and(|entry| entry.curve.is_some()),
             });
         }
-        if seen.traffic.is_bursty() {
-            findings.push(Finding::Bursty { entry: name.clone(), dispersion: seen.traffic.dispersion });
+        if traffic.is_bursty_beside_peaks() {
+            findings.push(Finding::Bursty { entry: name.clone(), dispersion: traffic.burstiness });
         }
         if let Some(closed) = &seen.closed {
             findings.push(Finding::Client(ClientFinding::ClosedLoop {

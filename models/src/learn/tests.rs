@@ -216,6 +216,20 @@ fn resend_counts_join_attempts_and_leave_other_failures_alone() {
 }
 
 #[test]
+fn a_wait_over_a_try_whose_span_is_missing_is_no_backoff() {
+    let mut story = Story::default();
+    for (i, (count, wait)) in (0..8).map(|i| (i, if i == 7 { (2, 60_000) } else { (1, 10_000) })) {
+        let root = story.trace().span(0, "a", "SERVER", "get", 0, 90_000, "");
+        story.span(root, "a", "CLIENT", "call b", 1_000, 5_000, r#","remoteEndpoint":{"serviceName":"b"},"tags":{"error":"x"}"#);
+        let again = format!(r#","remoteEndpoint":{{"serviceName":"b"}},"tags":{{"http.request.resend_count":"{count}"}}"#);
+        story.span(root, "a", "CLIENT", "call b", 6_000 + wait + i, 5_000, &again);
+    }
+    let retry = story.learn().model.edges[&EdgeName::new("a", "b")].retry.clone().expect("they were retried");
+    let [low, high] = retry.backoff.range.expect("it is inferred").map(|ns| ns.as_millis_f64());
+    assert!(9.9 < low && high < 10.1, "{:?}", retry.backoff);
+}
+
+#[test]
 fn what_a_failure_does_to_the_caller_is_a_share_with_an_interval() {
     let mut story = Story::default();
     for i in 0..40 {

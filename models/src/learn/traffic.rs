@@ -2,7 +2,8 @@
 //!
 //! You are here: `models::learn::traffic`, for `workload`. Counts of equal windows are cut in two where a step explains them best, and
 //! each part again, as long as the step is beyond chance. What then remains of variance over mean is the index of dispersion: 1 for
-//! users who know nothing of each other (Poisson), more for bursts.
+//! users who know nothing of each other (Poisson), more for bursts. Single stretches too short for a step, such as those of a load test,
+//! are peaks; what is left beside them tells whether users come in bursts all the time.
 //! Source: binary segmentation (Scott and Knott, Biometrics 30, 1974) with the Poisson likelihood ratio, divided by the dispersion of
 //! neighbouring windows, so that bursts are not taken for steps.
 
@@ -17,10 +18,19 @@ pub(crate) struct Traffic {
     pub(crate) dispersion: f64,
     /// Windows counted.
     pub(crate) windows: usize,
+    /// Requests per second of each short stretch within the steps that is off by more than chance; none if there are so many that they
+    /// are what the traffic is like.
+    pub(crate) peaks: Vec<f64>,
+    /// Variance over mean of the counts within steps and peaks.
+    pub(crate) burstiness: f64,
 }
 
 /// Windows in a step, at least.
 const LEAST_STEP: usize = 5;
+/// Windows in a peak, at most: longer ones are found as steps.
+const MOST_PEAK: usize = 2 * LEAST_STEP - 1;
+/// Windows per peak, at least: more peaks are bursts.
+const LEAST_PER_PEAK: usize = 20;
 /// Requests in a window, on average, at least.
 const LEAST_COUNT: f64 = 10.0;
 const MOST_WINDOWS: f64 = 4096.0;
@@ -35,7 +45,7 @@ impl Traffic {
     pub(crate) fn of(arrivals: impl Iterator<Item = (u64, f64)>, n: usize, seconds: f64) -> Traffic {
         let windows = (n as f64 / LEAST_COUNT).min(seconds).min(MOST_WINDOWS).floor();
         if windows < 2.0 * LEAST_STEP as f64 {
-            return Traffic { dispersion: 1.0, ..Traffic::default() };
+            return Traffic { dispersion: 1.0, burstiness: 1.0, ..Traffic::default() };
         }
         let length = seconds / windows;
         let mut counts = vec![0.0; windows as usize];
@@ -62,13 +72,25 @@ impl Traffic {
             steps.push((cut[0] as f64 * length, level / scale / length));
         }
         let freedom = (counts.len() - steps.len()).max(1) as f64;
+        let peaks = peaks(&counts, &cuts);
+        let burstiness = if peaks.is_empty() { squares / freedom } else { within(&counts, &cuts, &peaks) };
+        let peaks = peaks.iter().map(|&(from, to)| mean(&counts[from..to]) / scale / length).collect();
         let course = counts.iter().enumerate().map(|(i, c)| (i as f64 * length, c / scale / length)).collect();
-        Traffic { steps, course, dispersion: squares / freedom, windows: counts.len() }
+        Traffic { steps, course, dispersion: squares / freedom, windows: counts.len(), peaks, burstiness }
     }
 
-    /// Whether users come in bursts, beyond chance (four standard deviations) and enough to matter.
+    /// Whether the counts within steps vary beyond chance (four standard deviations) and enough to matter.
     pub(crate) fn is_bursty(&self) -> bool {
-        self.windows > 0 && self.dispersion > 1.5 && self.dispersion > 1.0 + 4.0 * libm::sqrt(2.0 / self.windows as f64)
+        self.matters(self.dispersion)
+    }
+
+    /// Whether they do so all the time, not in some peaks alone.
+    pub(crate) fn is_bursty_beside_peaks(&self) -> bool {
+        self.matters(self.burstiness)
+    }
+
+    fn matters(&self, dispersion: f64) -> bool {
+        self.windows > 0 && dispersion > 1.5 && dispersion > 1.0 + 4.0 * libm::sqrt(2.0 / self.windows as f64)
     }
 
     pub(crate) fn is_steady(&self) -> bool {
@@ -111,6 +133,69 @@ fn segment(counts: &[f64], from: usize, to: usize, noise: f64, cuts: &mut Vec<us
     }
 }
 
+/// Stretches of windows `from..to`, each within two neighbouring `cuts`, that are off from what is around them by more than chance: the
+/// clearest first, as long as there is one, by the same likelihood ratio as steps. O(windows) time for each peak.
+fn peaks(counts: &[f64], cuts: &[usize]) -> Vec<(usize, usize)> {
+    let n = counts.len();
+    let sure = SURE + 2.0 * libm::log((n * MOST_PEAK) as f64);
+    let mut peaks: Vec<(usize, usize)> = Vec::new();
+    let mut taken = vec![false; n];
+    loop {
+        // Peaks that are known are no noise.
+        let rest: Vec<f64> = (0..n).filter(|&i| !taken[i]).map(|i| counts[i]).collect();
+        if rest.len() < 2 {
+            return peaks;
+        }
+        let noise = neighbours(&rest).max(1.0);
+        let mut best = (sure, (0, 0));
+        for cut in cuts.windows(2) {
+            let free = || (cut[0]..cut[1]).filter(|&i| !taken[i]);
+            let (windows, all) = (free().count() as f64, free().map(|i| counts[i]).sum::<f64>());
+            let fit = |sum: f64, n: f64| if sum > 0.0 { sum * libm::log(sum / n) } else { 0.0 };
+            for from in free() {
+                let mut sum = 0.0;
+                for to in (from + 1..=cut[1]).take(MOST_PEAK) {
+                    if taken[to - 1] {
+                        break;
+                    }
+                    sum += counts[to - 1];
+                    let (inside, around) = ((to - from) as f64, windows - (to - from) as f64);
+                    // What is around a peak must itself be seen for long enough.
+                    if around < LEAST_STEP as f64 {
+                        break;
+                    }
+                    let gain = 2.0 * (fit(sum, inside) + fit(all - sum, around) - fit(all, windows)) / noise;
+                    let (low, high) = (sum / inside, (all - sum) / around);
+                    if gain > best.0 && (high - low).abs() > LEAST_STEP_CHANGE * low.max(high) {
+                        best = (gain, (from, to));
+                    }
+                }
+            }
+        }
+        let (_, (from, to)) = best;
+        if to == 0 {
+            return peaks;
+        }
+        if (peaks.len() + 1) * LEAST_PER_PEAK > n {
+            return Vec::new();
+        }
+        taken[from..to].fill(true);
+        peaks.push((from, to));
+    }
+}
+
+/// Variance over mean of the counts, those of each peak by themselves, those of each step without its peaks.
+fn within(counts: &[f64], cuts: &[usize], peaks: &[(usize, usize)]) -> f64 {
+    let in_peak = |i: usize| peaks.iter().any(|&(from, to)| (from..to).contains(&i));
+    let steps = cuts.windows(2).map(|cut| (cut[0]..cut[1]).filter(|&i| !in_peak(i)).map(|i| counts[i]).collect());
+    let parts: Vec<Vec<f64>> = steps.chain(peaks.iter().map(|&(from, to)| counts[from..to].to_vec())).collect();
+    let squares = parts.iter().map(|part| {
+        let level = part.iter().sum::<f64>() / part.len().max(1) as f64;
+        part.iter().map(|c| (c - level) * (c - level)).sum::<f64>() / level.max(1e-9)
+    });
+    squares.sum::<f64>() / counts.len().saturating_sub(parts.len()).max(1) as f64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,7 +226,7 @@ mod tests {
     fn steady_users_have_one_step_and_no_bursts() {
         let wrong = (0..100).filter(|&seed| {
             let traffic = traffic(&arrivals(120, seed + 1, |_| 40.0), 120.0);
-            !traffic.is_steady() || traffic.is_bursty()
+            !traffic.is_steady() || traffic.is_bursty() || !traffic.peaks.is_empty()
         });
         assert_eq!(wrong.count(), 0);
     }
@@ -170,5 +255,25 @@ mod tests {
         let bursts = arrivals(300, 5, |second| if second % 10 == 9 { 120.0 } else { 30.0 });
         let found = traffic(&bursts, 300.0);
         assert!(found.is_steady() && found.is_bursty() && found.dispersion > 5.0, "{found:?}");
+        assert!(found.peaks.is_empty() && found.is_bursty_beside_peaks(), "{found:?}");
+        let longer = arrivals(300, 6, |second| if second % 10 > 7 { 120.0 } else { 30.0 });
+        assert!(traffic(&longer, 300.0).is_bursty_beside_peaks(), "many are no peaks");
+    }
+
+    #[test]
+    fn the_short_load_steps_of_a_test_are_peaks_and_no_bursts() {
+        let rate = |second: u64| match second {
+            15..19 => 98.0,
+            30..33 => 126.0,
+            45..47 => 154.0,
+            _ => 70.0,
+        };
+        for seed in 1..20 {
+            let found = traffic(&arrivals(120, seed, rate), 120.0);
+            assert!(found.is_bursty() && !found.is_bursty_beside_peaks(), "{found:?}");
+            assert!((2..=4).contains(&found.peaks.len()), "{found:?}");
+            let highest = found.peaks.iter().copied().fold(0.0, f64::max);
+            assert!((highest / 154.0 - 1.0).abs() < 0.2, "{found:?}");
+        }
     }
 }

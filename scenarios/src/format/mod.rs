@@ -125,7 +125,7 @@ pub(crate) fn target(at: &Cursor<'_>, m: &mut Mistakes) -> Option<Target> {
     if text.contains("->") {
         let edge = EdgeName::parse(text);
         if edge.is_none() {
-            m.add(at, "an edge with both its ends: a->b, or *->b for every edge into b", "");
+            m.add(at, "an edge with both its ends: a->b, or \"*->b\" for every edge into b", "");
         }
         return edge.map(Target::Edge);
     }

@@ -1,6 +1,6 @@
 //! Edges, a client's policy towards one callee, read from a document.
 //!
-//! You are here: `models::format::decode::edges`.
+//! You are here: `models::format::decode::edges`. Not here: `required`, which is about the calls over an edge (`required`).
 
 use super::{Decoder, words};
 use crate::format::cursor::{Cursor, Mistakes, Shape};
@@ -20,6 +20,7 @@ pub const EDGE: Shape = Shape {
         "max_in_flight",
         "pool",
         "breaker",
+        "required",
         "observed",
     ],
 };

@@ -104,6 +104,7 @@ impl Decoder {
         call.site = self.site(Some(&fields));
         self.set(&fields, "times", &mut call.times, times);
         self.set(&fields, "on_failure", &mut call.on_failure, on_failure);
+        self.state(&fields, call.site);
         self.set(&fields, "wait", &mut call.wait, Cursor::boolean);
         self.set_or_none(&fields, "fallback", &mut call.fallback, |d, at, _| d.call(at, PLAIN).map(Box::new));
         Some(Call { to: to?, ..call })
@@ -145,7 +146,15 @@ impl Decoder {
             Publish { to: String::new(), site: self.site(Some(&fields)), times: vec![(1, 1.0)], on_failure: on_publish_failure };
         self.set(&fields, "times", &mut publish.times, times);
         self.set(&fields, "on_failure", &mut publish.on_failure, on_failure);
+        self.state(&fields, publish.site);
         Some(Publish { to: to?.into(), ..publish })
+    }
+
+    /// Keeps in mind that the document says what a failure at `site` does.
+    fn state(&mut self, fields: &Fields<'_>, site: u32) {
+        if let Some(at) = fields.get("on_failure") {
+            self.stated.insert(site, at.place);
+        }
     }
 }
 
