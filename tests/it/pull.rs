@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use foreshock::exit::Failure;
 use foreshock::pull::http::{Credentials, Manners};
@@ -430,6 +430,20 @@ fn an_answer_without_end_is_cut_and_time_cut_finer() {
     let order = Order { services: vec!["web".to_owned()], ..order(Kind::Jaeger, &server, 1) };
     let pulled = run(&order, folder.path()).expect("in parts");
     assert_eq!((pulled.traces, pulled.missing.len()), (6, 0));
+}
+
+#[test]
+fn a_server_is_never_asked_faster_than_allowed() {
+    let server = Server::start(|request, _| jaeger(request));
+    let folder = tempfile::tempdir().expect("a folder");
+    let order = Order { services: vec!["web".to_owned()], ..order(Kind::Jaeger, &server, 30) };
+    let slow = Manners { pause: Duration::from_millis(20), ..manners() };
+    let start = Instant::now();
+    let pulled = pull(&order, folder.path(), Credentials::default(), slow).expect("it answers");
+    let (took, asked) = (start.elapsed(), server.seen().len() as u32);
+    assert!(pulled.fetched == 6 && asked > 12, "slices in parts: {asked} requests");
+    // (A busy machine only makes it longer.)
+    assert!(took >= Duration::from_millis(20) * (asked - 1), "{asked} requests in {took:?}");
 }
 
 #[test]
