@@ -60,13 +60,15 @@ fn endless_call(model: &Model) -> Option<(OpRef, OpRef)> {
     None
 }
 
-/// Requests of the next generation for one of this, within a circle: the matrix's growth over many generations.
+/// Requests of the next generation for one of this, within a circle: the matrix's growth over many generations, once those of the first
+/// have found their shares.
 fn growth(calls: &DiGraph<OpRef, f64>, circle: &[NodeIndex]) -> f64 {
+    const SETTLING: u32 = 192;
     const GENERATIONS: u32 = 64;
     let place: IndexMap<NodeIndex, usize> = circle.iter().enumerate().map(|(i, &node)| (node, i)).collect();
     let mut requests = vec![1.0_f64; circle.len()];
     let mut logs = 0.0;
-    for _ in 0..GENERATIONS {
+    for generation in 0..SETTLING + GENERATIONS {
         let mut next = vec![0.0; circle.len()];
         for &node in circle {
             for edge in calls.edges(node) {
@@ -79,7 +81,9 @@ fn growth(calls: &DiGraph<OpRef, f64>, circle: &[NodeIndex]) -> f64 {
         if after <= 0.0 {
             return 0.0;
         }
-        logs += libm::log(after / before);
+        if generation >= SETTLING {
+            logs += libm::log(after / before);
+        }
         requests = next.iter().map(|n| n / after).collect();
     }
     libm::exp(logs / f64::from(GENERATIONS))
@@ -130,5 +134,27 @@ fn count(model: &Model, steps: &[Step], share: f64, add: &mut impl FnMut(&OpRef,
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn growth_is_that_of_the_long_run_however_many_take_part_at_first() {
+        let of = |calls: &[(usize, usize, f64)], n: usize| {
+            let mut graph = DiGraph::new();
+            let nodes: Vec<NodeIndex> = (0..n).map(|i| graph.add_node(OpRef::new(&format!("s{i}"), "op"))).collect();
+            for &(from, to, mean) in calls {
+                graph.add_edge(nodes[from], nodes[to], mean);
+            }
+            growth(&graph, &nodes)
+        };
+        let close = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-6, "{found}, not {expected}");
+        // One that always calls itself, and two that hardly ever take part; a circle of two; the golden ratio.
+        close(of(&[(0, 0, 1.0), (0, 1, 1e-16), (1, 2, 0.5), (2, 0, 0.5)], 3), 1.0);
+        close(of(&[(0, 1, 0.5), (1, 0, 0.98)], 2), 0.7);
+        close(of(&[(0, 0, 1.0), (0, 1, 1.0), (1, 0, 1.0)], 2), 1.618_034);
     }
 }
