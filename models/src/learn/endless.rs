@@ -145,7 +145,7 @@ mod tests {
     fn growth_is_that_of_the_long_run_however_many_take_part_at_first() {
         let of = |calls: &[(usize, usize, f64)], n: usize| {
             let mut graph = DiGraph::new();
-            let nodes: Vec<NodeIndex> = (0..n).map(|i| graph.add_node(OpRef::new(&format!("s{i}"), "op"))).collect();
+            let nodes: Vec<NodeIndex> = (0..n).map(|i| graph.add_node(OpRef::new(format!("s{i}"), "op"))).collect();
             for &(from, to, mean) in calls {
                 graph.add_edge(nodes[from], nodes[to], mean);
             }
