@@ -70,15 +70,19 @@ impl Histogram {
         }
     }
 
-    /// Makes room for a bucket.
+    /// Makes room for a bucket: from there on for twice as much as before, so that a histogram is not moved for every octave that it grows by.
     #[cold]
     #[inline(never)]
     fn reach(&mut self, bucket: u32) {
         let octave = bucket >> SUB_BITS << SUB_BITS;
+        let behind = octave + (1 << SUB_BITS);
+        let held = self.counts.len() as u32;
         let (first, end) = if self.counts.is_empty() {
-            (octave, octave + (1 << SUB_BITS))
+            (octave, behind)
+        } else if octave < self.first {
+            (octave.min(self.first.saturating_sub(held)), self.end())
         } else {
-            (self.first.min(octave), self.end().max(octave + (1 << SUB_BITS)))
+            (self.first, behind.max((self.end() + held).min(BUCKETS as u32)))
         };
         let mut counts = vec![0; (end - first) as usize].into_boxed_slice();
         let at = self.first.saturating_sub(first) as usize;

@@ -87,6 +87,14 @@ struct NodeNow {
 
 const _: () = assert!(size_of::<NodeNow>() == 64);
 
+impl NodeNow {
+    /// Nobody has been there in this bucket, and nothing has ended.
+    #[inline(always)]
+    fn is_at_rest(&self) -> bool {
+        self.most_present | self.ended | self.timeouts == 0
+    }
+}
+
 /// Everything measured in a run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Recorder {
@@ -101,6 +109,8 @@ pub(crate) struct Recorder {
     counting: bool,
     entries: usize,
     nodes: Vec<NodeNow>,
+    /// The nodes that are not at rest; all others are as they were at time 0.
+    active: Vec<u32>,
     /// Until when the integrals are settled.
     settled_at: u64,
     latencies: Latencies,
@@ -187,6 +197,7 @@ impl Recorder {
             warm_up: self.warm_up,
             entries: self.entries,
             nodes: self.nodes.clone(),
+            active: self.active.clone(),
             settled_at: self.settled_at,
             latencies: self.latencies.fork(),
             system_now: self.system_now,
@@ -216,9 +227,10 @@ impl Recorder {
     /// Brings the integrals up to `now`.
     pub(crate) fn settle(&mut self, now: u64) {
         self.settled_at = now;
-        for (n, node) in self.nodes.iter_mut().enumerate() {
+        for &n in &self.active {
+            let node = &mut self.nodes[n as usize];
             let (present, busy) = (u64::from(node.present).wrapping_mul(now), u64::from(node.busy).wrapping_mul(now));
-            if let Some(sums) = self.sums.get_mut(n) {
+            if let Some(sums) = self.sums.get_mut(n as usize) {
                 sums.present += u128::from(node.present_sum.wrapping_add(present));
                 sums.busy += u128::from(node.busy_sum.wrapping_add(busy));
                 sums.waits_ns += node.waits_ns;
@@ -269,17 +281,10 @@ impl Recorder {
             self.latencies.clear();
         }
         self.system_now = SystemStep::default();
-        for (n, node) in self.nodes.iter_mut().enumerate() {
-            if counts {
-                self.totals[n].errors += u64::from(node.errors);
-                self.totals[n].ended += u64::from(node.ended);
-            }
-            if let Some(sums) = self.sums.get_mut(n) {
-                sums.queue_peak = sums.queue_peak.max(node.queue);
-            }
-            if kept {
-                let latencies = &self.latencies;
-                let first = |width: usize| (closing + 1).saturating_sub(width);
+        if kept {
+            let latencies = &self.latencies;
+            let first = |width: usize| (closing + 1).saturating_sub(width);
+            for (n, node) in self.nodes.iter().enumerate() {
                 let window = |width: usize| Window::new(first(width)..=closing, |b| latencies.of(b, n));
                 self.steps.push(NodeStep {
                     ended: node.ended,
@@ -292,13 +297,44 @@ impl Recorder {
                     p99_wide: if self.wide[n] { window(WIDE_BUCKETS).quantile(990) } else { NO_LATENCY },
                 });
             }
+        }
+        let Recorder { active, nodes, totals, sums, .. } = self;
+        active.retain(|&n| {
+            let n = n as usize;
+            let node = &mut nodes[n];
+            if counts {
+                totals[n].errors += u64::from(node.errors);
+                totals[n].ended += u64::from(node.ended);
+            }
+            if let Some(sums) = sums.get_mut(n) {
+                sums.queue_peak = sums.queue_peak.max(node.queue);
+            }
             (node.ended, node.errors, node.timeouts) = (0, 0, 0);
             (node.queue, node.most_present) = (depth(n), node.present);
-        }
+            node.present > 0
+        });
         self.edges.extend_from_slice(&self.edges_now);
         self.edges_now.fill(EdgeStep::default());
         self.bucket += 1;
         self.bucket_end += BUCKET_NS;
+    }
+
+    /// A node that something happens to.
+    #[inline(always)]
+    fn node(&mut self, node: u32) -> &mut NodeNow {
+        let n = &mut self.nodes[node as usize];
+        if n.is_at_rest() {
+            self.active.push(node);
+        }
+        n
+    }
+
+    /// A node where somebody is present, or just was.
+    #[inline(always)]
+    fn active_node(&mut self, node: u32) -> &mut NodeNow {
+        let n = &mut self.nodes[node as usize];
+        debug_assert!(!n.is_at_rest(), "nobody is present at node {node}");
+        n
     }
 
     /// Brings the edges' histograms up to date.
@@ -313,7 +349,7 @@ impl Recorder {
     pub(crate) fn arrived(&mut self, node: u32, now: u64) {
         #[cfg(debug_assertions)]
         self.audit.arrived(node, now);
-        let n = &mut self.nodes[node as usize];
+        let n = self.node(node);
         n.present = n.present.wrapping_add(1);
         n.most_present = n.most_present.max(n.present);
         n.present_sum = n.present_sum.wrapping_sub(now);
@@ -324,7 +360,7 @@ impl Recorder {
     pub(crate) fn left(&mut self, node: u32, now: u64, arrived_at: u64, how: Left, late: bool) {
         #[cfg(debug_assertions)]
         self.audit.left(node, now, arrived_at, how, late);
-        let n = &mut self.nodes[node as usize];
+        let n = self.active_node(node);
         n.present = n.present.wrapping_sub(1);
         n.present_sum = n.present_sum.wrapping_add(now);
         if how != Left::Killed {
@@ -341,7 +377,7 @@ impl Recorder {
     /// A connection to a node was refused or reset: it has ended with an error, without a latency.
     #[inline]
     pub(crate) fn connection_error(&mut self, node: u32) {
-        let n = &mut self.nodes[node as usize];
+        let n = self.node(node);
         n.ended += 1;
         n.errors += 1;
     }
@@ -349,7 +385,7 @@ impl Recorder {
     /// A request has got a worker, after it `waited` for one.
     #[inline]
     pub(crate) fn worker_taken(&mut self, node: u32, now: u64, waited: u64) {
-        let n = &mut self.nodes[node as usize];
+        let n = self.active_node(node);
         n.busy = n.busy.wrapping_add(1);
         n.busy_sum = n.busy_sum.wrapping_sub(now);
         n.started += 1;
@@ -359,7 +395,7 @@ impl Recorder {
     /// A worker is free again.
     #[inline]
     pub(crate) fn worker_freed(&mut self, node: u32, now: u64) {
-        let n = &mut self.nodes[node as usize];
+        let n = self.active_node(node);
         n.busy = n.busy.wrapping_sub(1);
         n.busy_sum = n.busy_sum.wrapping_add(now);
     }
@@ -369,7 +405,7 @@ impl Recorder {
     pub(crate) fn arrived_at_work(&mut self, node: u32, now: u64) {
         #[cfg(debug_assertions)]
         self.audit.arrived(node, now);
-        let n = &mut self.nodes[node as usize];
+        let n = self.node(node);
         n.present = n.present.wrapping_add(1);
         n.most_present = n.most_present.max(n.present);
         n.present_sum = n.present_sum.wrapping_sub(now);
@@ -383,7 +419,7 @@ impl Recorder {
     pub(crate) fn left_work(&mut self, node: u32, now: u64, arrived_at: u64) {
         #[cfg(debug_assertions)]
         self.audit.left(node, now, arrived_at, Left::Answered, false);
-        let n = &mut self.nodes[node as usize];
+        let n = self.active_node(node);
         n.present = n.present.wrapping_sub(1);
         n.present_sum = n.present_sum.wrapping_add(now);
         n.busy = n.busy.wrapping_sub(1);
@@ -395,14 +431,14 @@ impl Recorder {
     /// A queue is this deep now.
     #[inline]
     pub(crate) fn queue_depth(&mut self, node: u32, depth: u32) {
-        let n = &mut self.nodes[node as usize];
+        let n = self.active_node(node);
         n.queue = n.queue.max(depth);
     }
 
     /// A try at a node has lasted too long for its caller.
     #[inline]
     pub(crate) fn node_timeout(&mut self, node: u32) {
-        self.nodes[node as usize].timeouts += 1;
+        self.node(node).timeouts += 1;
     }
 
     /// An answer was given although a callee had failed.
@@ -430,7 +466,7 @@ impl Recorder {
     pub(crate) fn message_left(&mut self, node: u32, now: u64, published_at: u64, how: Left) {
         #[cfg(debug_assertions)]
         self.audit.left(node, now, published_at, how, false);
-        let n = &mut self.nodes[node as usize];
+        let n = self.active_node(node);
         n.present = n.present.wrapping_sub(1);
         n.present_sum = n.present_sum.wrapping_add(now);
         n.ended += 1;
@@ -528,7 +564,7 @@ impl Recorder {
     /// A user request is over.
     #[inline]
     pub(crate) fn user_ended(&mut self, number: u32, entry_node: u32, latency: u64, failed: bool) {
-        let n = &mut self.nodes[entry_node as usize];
+        let n = self.node(entry_node);
         n.ended += 1;
         n.errors += u32::from(failed);
         self.latencies.add(entry_node, bucket_of(latency));
