@@ -22,8 +22,8 @@ use crate::SimError;
 use crate::des::MOST_LANES;
 use crate::program::{
     AdaptiveLawP, AdaptiveP, AutoscaleP, BreakerP, BudgetP, CacheP, ClosedP, CoDelP, ContentionP, EdgeP, EntryP, FAR_NS, HedgeP,
-    HopP, LookupP, NONE, NodeKind, NodeP, ONE_Q16, OPTIONS_AT_ONCE, OpP, OptionP, PathP, PolicyP, ServiceP, ShapeP, SiteP, StepP,
-    TOKEN, Tables, TargetP, TopicP, TripsP, cause_bit, ns,
+    HopP, LookupP, NONE, NodeKind, NodeP, ONE_Q16, OpP, OptionP, PathP, PolicyP, ServiceP, ShapeP, SiteP, StepP, TOKEN, Tables,
+    TargetP, TopicP, TripsP, cause_bit, ns,
 };
 
 /// Most nodes, and most edges: latencies are logged with the number of their place in 16 bits.
@@ -441,9 +441,8 @@ impl<'a> Compiler<'a> {
     /// Tells plain calls that may be left out from other steps.
     fn settle_options(&mut self) {
         let tables = &mut self.tables;
-        let never = OptionP { draw: DrawName::new(Purpose::Times, 0), below: 0 };
         for step in &mut tables.steps {
-            let mut option = never;
+            let mut option = OptionP { draw: DrawName::new(Purpose::Times, 0), below: 0 };
             if let StepP::Call(call) = *step
                 && tables.hops[call as usize].plain
                 && let Some(below) = left_out(&tables.sites[call as usize])
@@ -453,7 +452,6 @@ impl<'a> Compiler<'a> {
             }
             tables.options.push(option);
         }
-        tables.options.extend([never; OPTIONS_AT_ONCE - 1]);
     }
 }
 

@@ -42,7 +42,7 @@ pub(crate) struct Tables {
     pub(crate) op_names: Vec<String>,
     pub(crate) paths: Vec<PathP>,
     pub(crate) steps: Vec<StepP>,
-    /// By step: what decides whether a call is made that may be left out; and behind the last step enough to look at [`OPTIONS_AT_ONCE`] from any step on.
+    /// By step: what decides whether a call is made that may be left out.
     pub(crate) options: Vec<OptionP>,
     pub(crate) sites: Vec<SiteP>,
     /// By site.
@@ -239,9 +239,6 @@ pub(crate) struct SiteP {
     /// (count, 2^64 x share up to here).
     pub(crate) times: Vec<(u16, u64)>,
 }
-
-/// So many options are looked at together.
-pub(crate) const OPTIONS_AT_ONCE: usize = 4;
 
 /// Whether a call is made: four of them lie in a cache line, for a request may pass dozens of calls that it leaves out.
 #[derive(Clone, Copy, Debug)]

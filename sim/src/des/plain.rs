@@ -14,7 +14,7 @@ use super::client::choose_path;
 use super::queue::Kind;
 use super::records::{Call, Exec, Parent, Phase, Role};
 use super::slab::Empty;
-use crate::program::{HopP, NONE, OPTIONS_AT_ONCE, StepP, Tables};
+use crate::program::{HopP, NONE, StepP, Tables};
 
 impl State {
     /// Makes the next of several calls that may be left out, or goes on after the last of them, if a request waits for nothing.
@@ -22,17 +22,8 @@ impl State {
     pub(super) fn pass_optional_calls(&mut self, p: &Tables, x: u32) {
         let exec = &mut self.execs[x];
         let key = exec.key;
-        loop {
-            // How many are left out cannot be guessed, so nothing is jumped by until some have been looked at.
-            let options =
-                p.options[exec.step as usize..].first_chunk::<OPTIONS_AT_ONCE>().expect("there are enough behind the last");
-            let left_out = options.map(|option| key.draw_of(option.draw) < option.below);
-            let bits = left_out.iter().rev().fold(0u32, |bits, &is_left_out| bits << 1 | u32::from(is_left_out));
-            exec.step += bits.trailing_ones();
-            if bits.trailing_ones() < OPTIONS_AT_ONCE as u32 {
-                break;
-            }
-        }
+        let options = &p.options[exec.step as usize..];
+        exec.step += options.iter().take_while(|option| key.draw_of(option.draw) < option.below).count() as u32;
         let site = match p.steps[exec.step as usize] {
             StepP::Call(site) | StepP::Optional(site) => site,
             StepP::End { error } if !error.may_hit() => {
