@@ -10,10 +10,11 @@ BEGIN {
             j = i + k * k * 17
             if (j < n) {
                 steps = steps sprintf(", { call: { to: s%d.op, times: { 0: 0.9, 1: 0.1 } } }", j)
-                edges = edges sprintf("  s%d->s%d: { latency: 1ms, timeout: 1s, retry: { attempts: 2, backoff: 10ms } }\n", i, j)
+                edges[++m] = sprintf("  s%d->s%d: { latency: 1ms, timeout: 1s, retry: { attempts: 2, backoff: 10ms } }", i, j)
             }
         }
         printf "  s%d: { workers: 256, operations: { op: { paths: [ { weight: 1, steps: [ %s ] } ] } } }\n", i, steps
     }
-    printf "edges:\n%s", edges
+    print "edges:"
+    for (e = 1; e <= m; e++) print edges[e]
 }
