@@ -70,19 +70,15 @@ impl Histogram {
         }
     }
 
-    /// Makes room for a bucket: from there on for twice as much as before, so that a histogram is not moved for every octave that it grows by.
+    /// Makes room for a bucket.
     #[cold]
     #[inline(never)]
     fn reach(&mut self, bucket: u32) {
         let octave = bucket >> SUB_BITS << SUB_BITS;
-        let behind = octave + (1 << SUB_BITS);
-        let held = self.counts.len() as u32;
         let (first, end) = if self.counts.is_empty() {
-            (octave, behind)
-        } else if octave < self.first {
-            (octave.min(self.first.saturating_sub(held)), self.end())
+            (octave, octave + (1 << SUB_BITS))
         } else {
-            (self.first, behind.max((self.end() + held).min(BUCKETS as u32)))
+            (self.first.min(octave), self.end().max(octave + (1 << SUB_BITS)))
         };
         let mut counts = vec![0; (end - first) as usize].into_boxed_slice();
         let at = self.first.saturating_sub(first) as usize;
